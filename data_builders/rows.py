@@ -1,0 +1,98 @@
+"""The rows of a data set on disk: JSON lines, Parquet, and what is counted as they pass."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lengthwise.records import LengthTarget, Sample
+from lengthwise.run_dir import RunDir
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What the card and the manifest say of the rows, gathered as they pass."""
+
+    words: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    length_scores: list[float] = field(default_factory=list)
+    languages: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Note one kept row."""
+        self.words.append(record["length"]["words_longbench"])
+        self.tokens.append(record["length"]["tokens"])
+        self.languages[record.get("language", "other")] += 1
+        score = record["scores"].get("s_l")
+        if score is not None:
+            self.length_scores.append(score)
+
+
+def write_parquet(run: RunDir) -> None:
+    """Write data.parquet: `messages` and the numbers as columns, the rest of each row as JSON text.
+
+    The schema is the same for every run, an empty one included, so that files of several runs load together.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    turn = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    schema = pyarrow.schema(
+        [
+            ("id", pyarrow.string()),
+            ("builder", pyarrow.string()),
+            ("messages", pyarrow.list_(turn)),
+            ("language", pyarrow.string()),
+            ("words_longbench", pyarrow.int64()),
+            ("words_longen", pyarrow.int64()),
+            ("tokens", pyarrow.int64()),
+            ("requested_length", pyarrow.float64()),
+            ("s_l", pyarrow.float64()),
+            ("provenance", pyarrow.string()),
+        ]
+    )
+    rows = []
+    with (
+        pyarrow.parquet.ParquetWriter(run.file("data.parquet"), schema) as writer,
+        run.file("data.jsonl").open(encoding="utf-8") as lines,
+    ):
+        for line in lines:
+            rows.append(_parquet_row(json.loads(line)))
+            if len(rows) == 1000:
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+                rows.clear()
+        writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def _parquet_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    length = record["length"]
+    requested = length.get("requested")
+    top = {"id", "builder", "messages", "language"}
+    return {
+        **{key: record.get(key) for key in top},
+        "words_longbench": length["words_longbench"],
+        "words_longen": length["words_longen"],
+        "tokens": length["tokens"],
+        "requested_length": None if requested is None else LengthTarget.from_dict(requested).nominal,
+        "s_l": record["scores"].get("s_l"),
+        "provenance": to_line({k: v for k, v in record.items() if k not in top}).rstrip("\n"),
+    }
+
+
+def bare_record(sample: Sample, detail: str | None = None) -> dict[str, Any]:
+    """Return what is known of a sample that the builder said nothing of."""
+    record: dict[str, Any] = {
+        "id": sample.id,
+        "messages": [m.to_dict() for m in sample.messages],
+        "source": dict(sample.metadata),
+        "lineage": list(sample.lineage),
+    }
+    return record if detail is None else {**record, "detail": detail}
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+    """Return a record as one line of JSON, the line's end included."""
+    return json.dumps(record, ensure_ascii=False) + "\n"

@@ -1,0 +1,109 @@
+"""What an evaluation task is, and how one completion is scored.
+
+A task is one file in `evals/tasks`; the file's name is its name in a config. It is a module that has the
+members of `Task`. Scoring needs no model: `score_completion` is a pure function of a sample and a text, used
+on fresh completions and by `lengthwise score` on anybody's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from lengthwise.degeneration import flags
+from lengthwise.lengths import count_all, length_bin
+from lengthwise.records import LengthTarget, Prompt, Sample
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One number a task gives to each completion, and how it is summed up."""
+
+    name: str
+    counter: str
+    """Id of the word counter it rests on: numbers of different counters do not compare."""
+    higher_is_better: bool = True
+    summary: Literal["mean", "proportion", "median"] = "mean"
+    worst: float | None = 0.0
+    """What an empty completion scores, and what an unscored one could have; None: it is left out instead."""
+    best: float | None = 1.0
+
+
+class Task(Protocol):
+    """The members of a task module."""
+
+    VERSION: int
+    """Goes up with every change that moves a score."""
+    METRICS: tuple[Metric, ...]
+    TEMPERATURE: float
+    MAX_TOKENS: int | None
+    """None: what is left of the context."""
+
+    def load(self, source: str | None, *, draw_seed: int) -> list[Sample]:
+        """Return the samples of a local file or a hub id; None means the shipped prompts."""
+        ...
+
+    def prompt(self, sample: Sample) -> Prompt:
+        """Return what the model is asked."""
+        ...
+
+    def score(self, sample: Sample, text: str, finish_reason: str | None) -> dict[str, float]:
+        """Return the metrics of one completion; a metric that leaves it out is absent."""
+        ...
+
+    def slices(self, sample: Sample) -> dict[str, str]:
+        """Return the groups, by kind, in whose tables the sample counts."""
+        ...
+
+
+def score_completion(
+    task: Task, sample: Sample, text: str, finish_reason: str | None, num_tokens: int | None
+) -> dict[str, Any]:
+    """Return all that is known of one completion: counts by every counter, flags, metrics and slices.
+
+    Pure: the same text gets the same scores on every machine. Each count is kept, so that a later question
+    needs no second generation.
+
+    Args:
+        task: the task module.
+        sample: the sample that was asked, with its length target.
+        text: the reply without its thinking part.
+        finish_reason: why it ended; None where nobody recorded it, which counts as unknown, not as fine.
+        num_tokens: generated tokens, None if unknown.
+
+    Raises:
+        ValueError: if the task has no score for such a length target.
+    """
+    found: dict[str, Any] = {**flags(text, finish_reason)}
+    if finish_reason is None:
+        found["truncated"] = None  # how a text ends only hints at it
+    return {
+        "requested": None if sample.length is None else sample.length.to_dict(),
+        "finish_reason": finish_reason,
+        "num_tokens": num_tokens,
+        "counts": {**count_all(text), "tokens": num_tokens},
+        "metrics": task.score(sample, text, finish_reason),
+        "flags": found,
+        "slices": task.slices(sample),
+    }
+
+
+def asked_length(sample: Sample, task: str) -> LengthTarget:
+    """Return the sample's length target in words.
+
+    Raises:
+        ValueError: if there is none, or it is in tokens.
+    """
+    if sample.length is None:
+        raise ValueError(f"{task} needs the length that was asked, and sample {sample.id} has none")
+    if sample.length.unit == "tokens":
+        raise ValueError(f"{task} counts words, and sample {sample.id} asks for tokens: ask for words")
+    return sample.length
+
+
+def length_slices(sample: Sample) -> dict[str, str]:
+    """Return the slices every task has: the bin of the asked length, and the language where it is known."""
+    found = {"length_bin": length_bin(sample.length.nominal)} if sample.length else {}
+    if sample.metadata.get("language"):
+        found["language"] = str(sample.metadata["language"])
+    return found

@@ -1,0 +1,176 @@
+"""From a config to what will run: tasks, samples and sampling, all checked before a model loads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from evals.base import Task
+from evals.results import Tally
+from evals.sources import SHIPPED_PROMPTS
+from lengthwise.config import ConfigError, build_component, option
+from lengthwise.engines.base import Sampling
+from lengthwise.lengths import length_bin
+from lengthwise.plugins import load_plugin
+from lengthwise.records import Sample
+from lengthwise.run_dir import InputFile
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """Measure a model on length tasks."""
+
+    EXAMPLE: ClassVar[str] = "lengthwise eval --config configs/evals/length_control.yaml --model MODEL"
+
+    name: str = option("eval", help="the run's name; its folder is outputs/eval/<name> by default")
+    output_dir: str | None = option(
+        None, help="the run's folder, instead of outputs/eval/<name>", operational=True
+    )
+    model: str = option(help="hub id, local folder, run folder, or embedded:smollm2-135m")
+    adapter: str | None = option(None, help="folder or hub id of a LoRA adapter on the model")
+    engine: dict[str, Any] = option(
+        default_factory=lambda: {"name": "vllm"},
+        help="what generates: {name: vllm, its options}",
+        component="lengthwise.engines",
+    )
+    tasks: list[Any] = option(
+        help="task names, or maps {name, data (file or hub id), limit, sampling} for one task's own settings"
+    )
+    limit: int | None = option(
+        None, help="samples per task: a seeded draw from every length bin, never the first N; null takes all"
+    )
+    num_samples: int = option(1, help="completions per prompt; more than 1 needs a temperature above 0")
+    seed: int = option(42, help="seed of the sampling; each request's own seed derives from it")
+    draw_seed: int = option(
+        0, help="seed of what is drawn from the data (subset, tlg's targets): keep it to compare runs"
+    )
+    sampling: dict[str, Any] = option(
+        default_factory=dict,
+        help="replaces the tasks' defaults: temperature, top_p, top_k, repetition_penalty, max_tokens, stop",
+    )
+    max_concurrent_samples: int = option(256, help="samples under way at once (at least 1)", operational=True)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers below 1 and an empty list of tasks."""
+        for name in ("limit", "num_samples", "max_concurrent_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+        if not self.tasks:
+            raise ConfigError("tasks is empty: name at least one, for example tasks: [longbench_write]")
+
+
+@dataclass(kw_only=True)
+class SamplingOverrides:
+    """What a config may change of a task's sampling; None keeps the task's default."""
+
+    temperature: float | None = option(None, help="0 is greedy")
+    top_p: float | None = option(None, help="nucleus, in (0, 1]")
+    top_k: int | None = option(None, help="the k likeliest tokens only")
+    repetition_penalty: float | None = option(None, help="1 is none")
+    max_tokens: int | None = option(None, help="cap on new tokens; without it, what is left of the context")
+    stop: list[str] | None = option(None, help="strings that end a reply")
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """One entry of `tasks`."""
+
+    name: str = option(help="the task: a file of evals/tasks, or the path of your own")
+    data: str | None = option(None, help="a .jsonl file or hub id; null takes the shipped prompts")
+    limit: int | None = option(None, help="samples of this task, instead of the run's limit")
+    sampling: dict[str, Any] = option(default_factory=dict, help="sampling of this task, over the run's")
+
+
+@dataclass(kw_only=True)
+class PlannedTask:
+    """A task with its samples, ready to run."""
+
+    name: str
+    task: Task
+    config: TaskConfig
+    samples: list[Sample]
+    source: InputFile
+    num_original: int
+    sampling: Sampling
+    tally: Tally = field(default_factory=Tally)
+
+
+def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
+    """Return the task that one entry of `tasks` asks for, its samples loaded and drawn.
+
+    Raises:
+        ConfigError: naming the entry and what is wrong with it.
+    """
+    mapping: Mapping[str, Any] = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"tasks: {entry!r} is neither a name nor a map {{name, data, limit, sampling}}")
+    spec = build_component(TaskConfig, mapping, where="tasks")
+    task = cast(Task, load_plugin("evals.tasks", spec.name, "METRICS"))
+    limit = config.limit if spec.limit is None else spec.limit
+    if limit is not None and limit < 1:
+        raise ConfigError(f"tasks: {spec.name} has limit {limit}: it must be at least 1")
+    samples = task.load(spec.data, draw_seed=config.draw_seed)
+    if not samples:
+        raise ConfigError(f"tasks: {spec.name} finds no sample in {spec.data or 'the shipped prompts'}")
+    return PlannedTask(
+        name=Path(spec.name).stem,
+        task=task,
+        config=spec,
+        source=_input(spec.data),
+        samples=stratified(samples, limit, config.draw_seed),
+        num_original=len(samples),
+        sampling=_sampling(task, spec, config),
+    )
+
+
+def _input(data: str | None) -> InputFile:
+    """Return the record of what a task read; of a hub id the name, since each row's digest is kept anyway."""
+    path = SHIPPED_PROMPTS if data is None else Path(data).expanduser()
+    return InputFile.of(path) if path.is_file() else InputFile(path=str(data))
+
+
+def _sampling(task: Task, spec: TaskConfig, config: EvalConfig) -> Sampling:
+    overrides = build_component(SamplingOverrides, {**config.sampling, **spec.sampling}, where="sampling")
+    given = {key: value for key, value in vars(overrides).items() if value is not None}
+    if "stop" in given:
+        given["stop"] = tuple(given["stop"])
+    default = Sampling(n=config.num_samples, temperature=task.TEMPERATURE, max_tokens=task.MAX_TOKENS)
+    sampling = replace(default, **given)
+    if sampling.n > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"num_samples is {sampling.n}, but {spec.name} is greedy, which gives equal replies: "
+            "set sampling.temperature, or num_samples to 1"
+        )
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise ConfigError(f"sampling.max_tokens must be at least 1, not {sampling.max_tokens}")
+    return sampling
+
+
+def stratified(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+    """Return `limit` samples drawn at random from each bin of asked length, in the order of the source.
+
+    Each bin gives in proportion to its size (largest remainders first), so a small run shows every length;
+    the first N of a file that is sorted by length would show one. The draw depends on `seed` and the samples
+    only. None, or a limit of at least all, returns all.
+
+    Example:
+        Of 26 + 36 + 31 + 27 samples in four bins, a limit of 40 takes 9 + 12 + 10 + 9.
+    """
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    bins: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        name = length_bin(sample.length.nominal) if sample.length else ""
+        bins.setdefault(name, []).append(index)
+    shares = {name: limit * len(members) / len(samples) for name, members in bins.items()}
+    taken = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(bins, key=lambda name: (taken[name] - shares[name], name))
+    for name in by_remainder[: limit - sum(taken.values())]:
+        taken[name] += 1
+    stream = random.Random(seed)
+    chosen = [i for name in sorted(bins) for i in stream.sample(bins[name], taken[name])]
+    return [samples[index] for index in sorted(chosen)]

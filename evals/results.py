@@ -1,0 +1,228 @@
+"""From scored completions to numbers: estimates with intervals, counts, the results file and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.base import Metric, Task
+from lengthwise.statistics import Interval, mean_interval, median_interval, wilson_interval
+
+TRUNCATED_WARNING_FRAC = 0.01
+"""Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
+
+REPETITIVE_FRAC = 0.1
+"""From this share of repeated n-grams on, a reply counts as repetitive; prose stays well below."""
+
+BOOTSTRAP_SEED = 0
+"""Fixed, so that scoring the same rows again gives the same interval."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What the summary needs of each completion; the texts stay on disk."""
+
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    num_failed: int = 0
+    """Prompts that the harness could not finish: unscored, counted apart."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take in one scored completion (a row of a samples file)."""
+        self.rows.append({key: row[key] for key in ("id", "metrics", "flags", "slices")})
+
+
+def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many completions were scored, empty, cut, of unknown end, and repetitive."""
+    counts = {"scored": 0, "empty": 0, "truncated": 0, "truncated_unknown": 0, "repetitive": 0}
+    for row in rows:
+        flags = row["flags"]
+        counts["scored"] += 1
+        counts["empty"] += bool(flags["empty"])
+        counts["truncated"] += flags["truncated"] is True
+        counts["truncated_unknown"] += flags["truncated"] is None
+        counts["repetitive"] += flags["repetition"] >= REPETITIVE_FRAC
+    return counts
+
+
+def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | None:
+    """Return a metric's estimate with its 95 % interval, or None if no row has it.
+
+    With several completions of one prompt, the prompt's mean is one observation: completions of a prompt
+    resemble each other, and counting each alone would make the interval too narrow.
+    """
+    by_item: dict[str, list[float]] = {}
+    for row in rows:
+        if metric.name in row["metrics"]:
+            by_item.setdefault(row["id"], []).append(row["metrics"][metric.name])
+    if not by_item:
+        return None
+    values = [sum(scores) / len(scores) for scores in by_item.values()]
+    if metric.summary == "median":
+        return median_interval(values, BOOTSTRAP_SEED)
+    if metric.summary == "proportion" and all(value in (0.0, 1.0) for value in values):
+        return wilson_interval(round(sum(values)), len(values))
+    return mean_interval(values)
+
+
+def summarise(task: Task, tally: Tally) -> dict[str, Any]:
+    """Return a task's part of a results file: `overall`, `slices` and `counts`.
+
+    Beside the task's own slices there is `degenerate` (yes: empty, cut or repetitive), so that each score is
+    also had without the flagged replies; no reply is left out of `overall`.
+    """
+    groups: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in tally.rows:
+        for kind, value in {**row["slices"], "degenerate": _degenerate(row["flags"])}.items():
+            groups.setdefault(kind, {}).setdefault(value, []).append(row)
+    slices = {
+        kind: {
+            value: {"counts": count_flags(rows), **_estimates(task.METRICS, rows)}
+            for value, rows in sorted(members.items(), key=lambda entry: _slice_order(entry[0]))
+        }
+        for kind, members in groups.items()
+    }
+    overall = _estimates(task.METRICS, tally.rows)
+    if tally.num_failed:
+        for metric in task.METRICS:
+            if metric.name in overall and metric.worst is not None and metric.best is not None:
+                overall[metric.name]["bounds"] = _bounds(metric, overall[metric.name], tally.num_failed)
+    counts = {**count_flags(tally.rows), "failed": tally.num_failed}
+    return {"overall": overall, "slices": slices, "counts": counts}
+
+
+def results_document(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results file's part that does not depend on who ran the model (lm-eval's key names)."""
+    results = {}
+    for name, summary in summaries.items():
+        row: dict[str, Any] = {"alias": name}
+        for metric, found in summary["overall"].items():
+            row[f"{metric},none"] = found["value"]
+            row[f"{metric}_stderr,none"] = found["stderr"]
+            row[f"{metric}_ci,none"] = found["ci"]
+            row[f"{metric}_n,none"] = found["n"]
+            if "bounds" in found:
+                row[f"{metric}_bounds,none"] = found["bounds"]
+        results[name] = row
+    return {
+        "schema_version": 1,
+        "results": results,
+        "slices": {name: summary["slices"] for name, summary in summaries.items()},
+        "counts": {name: summary["counts"] for name, summary in summaries.items()},
+        "counters": {name: {m.name: m.counter for m in task.METRICS} for name, task in tasks.items()},
+        "higher_is_better": {
+            name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
+        },
+        "versions": {name: task.VERSION for name, task in tasks.items()},
+    }
+
+
+def format_table(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> str:
+    """Return the results as a plain table, one line per task, slice and metric, then each task's counts."""
+    header = ["task", "slice", "metric", "estimate", "stderr", "95 % interval", "n", "empty", "truncated"]
+    lines = [[*header, "counter"]]
+    for name, summary in summaries.items():
+        groups = [("all", {**summary["overall"], "counts": summary["counts"]})]
+        for kind, members in summary["slices"].items():
+            if len(members) == 1:
+                continue  # the same rows as "all"
+            groups += [(f"{kind} {value}", found) for value, found in members.items()]
+        for label, found in groups:
+            for metric in tasks[name].METRICS:
+                lines.append([name, label, *_cells(metric, found)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    counts = [_counts_line(name, summary["counts"]) for name, summary in summaries.items()]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts])
+
+
+def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
+    """Return what a reader must know before the numbers: cut, unscored and empty replies."""
+    found = []
+    for name, summary in summaries.items():
+        counts = summary["counts"]
+        num = counts["scored"]
+        if num and counts["truncated"] > TRUNCATED_WARNING_FRAC * num:
+            found.append(
+                f"{name}: {counts['truncated']} of {num} replies ({counts['truncated'] / num:.1%}) were cut "
+                "at the token cap; their lengths are the cap's, not the model's. Raise sampling.max_tokens "
+                "or the engine's context length"
+            )
+        if counts["truncated_unknown"]:
+            found.append(
+                f"{name}: {counts['truncated_unknown']} of {num} replies have no finish_reason; "
+                "whether they were cut is unknown"
+            )
+        if counts.get("failed"):
+            found.append(
+                f"{name}: {counts['failed']} prompts failed and are not scored; dropped.jsonl says why"
+            )
+    return found
+
+
+def _degenerate(flags: Mapping[str, Any]) -> str:
+    flagged = flags["empty"] or flags["truncated"] is True or flags["repetition"] >= REPETITIVE_FRAC
+    return "yes" if flagged else "no"
+
+
+def _estimates(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = {}
+    for metric in metrics:
+        interval = estimate(metric, rows)
+        if interval is not None:
+            found[metric.name] = {
+                "value": interval.estimate,
+                "stderr": interval.stderr,
+                "ci": [_clipped(metric, bound) for bound in (interval.low, interval.high)],
+                "n": interval.n,
+                "method": interval.method,
+            }
+    return found
+
+
+def _clipped(metric: Metric, bound: float | None) -> float | None:
+    """Keep a bound within what the metric can be: the t interval of a few values does not know it."""
+    if bound is None or metric.worst is None or metric.best is None:
+        return bound
+    return min(max(bound, metric.worst), metric.best)
+
+
+def _bounds(metric: Metric, found: Mapping[str, Any], num_failed: int) -> list[float]:
+    """Return the estimate if every unscored prompt had the worst and if it had the best score."""
+    assert metric.worst is not None and metric.best is not None
+    total, num = found["value"] * found["n"], found["n"] + num_failed
+    return [(total + num_failed * extreme) / num for extreme in (metric.worst, metric.best)]
+
+
+def _counts_line(name: str, counts: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items())
+    return f"{name}: {shown}"
+
+
+def _cells(metric: Metric, group: Mapping[str, Any]) -> list[str]:
+    counts = group["counts"]
+    truncated = str(counts["truncated"])
+    if counts["truncated_unknown"]:
+        truncated += f" (+{counts['truncated_unknown']} unknown)"
+    tail = [str(counts["empty"]), truncated, metric.counter]
+    found = group.get(metric.name)
+    if found is None:
+        return [metric.name, "-", "-", "-", "0", *tail]
+    low, high = found["ci"]
+    cells = [_number(found["value"]), _number(found["stderr"]), f"[{_number(low)}, {_number(high)}]"]
+    return [metric.name, *cells, str(found["n"]), *tail]
+
+
+def _number(value: float | None) -> str:
+    # Wilson's lower bound of no success is 1e-17 by rounding.
+    return "-" if value is None else f"{0.0 if abs(value) < 1e-12 else value:.4g}"
+
+
+def _slice_order(value: str) -> tuple[float, str]:
+    """Order "[500,2k)" and ">800" by their first number, other names by the alphabet."""
+    digits = value.lstrip("[(>").split(",")[0].rstrip(")")
+    digits = digits[:-1] + "000" if digits.endswith("k") else digits
+    return (float(digits) + value.startswith(">"), value) if digits.isdigit() else (0.0, value)

@@ -1,0 +1,84 @@
+"""LongBench-Write's length score S_l (LongWriter, arXiv 2408.07055, section 2).
+
+Sources have the paper's fields {prompt, type, length} or those of the shipped prompts. `s_l` is the paper's
+score, 0..100, overall and by bin of the asked length. `log_ratio_abs` is ours: the median of
+|ln(actual / requested)|, which unlike S_l treats twice and half alike and does not saturate at 0. Both use
+the paper's counter `cjk_alpha`. An empty reply scores S_l 0 (the released code divides by zero); it has no
+ratio, so it is left out of `log_ratio_abs`, whose n says so. The paper's second score, of a judge, is not
+here.
+
+S_l knows one asked number: of a range it takes the middle, of "at least" and "at most" the bound.
+"""
+
+from __future__ import annotations
+
+from evals.base import Metric, asked_length, length_slices
+from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field, unique_ids
+from lengthwise.config import ConfigError
+from lengthwise.lengths import count_cjk_alpha, log_length_ratio, longbench_length_score
+from lengthwise.records import LengthTarget, Prompt, Sample
+
+VERSION = 1
+METRICS = (
+    Metric(name="s_l", counter="cjk_alpha", best=100.0),
+    Metric(
+        name="log_ratio_abs",
+        counter="cjk_alpha",
+        higher_is_better=False,
+        summary="median",
+        worst=None,
+        best=None,
+    ),
+)
+TEMPERATURE = 0.5
+MAX_TOKENS = None
+
+
+def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
+    """Return the samples of a file with the paper's fields, or with those of the shipped prompts.
+
+    Of rows with the shipped fields only those that ask for "about" a length are taken: a right answer to "at
+    least 500 words" can be far from 500. `draw_seed` is not used.
+
+    Raises:
+        ConfigError: naming the row that is wrong.
+    """
+    samples = []
+    for where, row in read_rows(source):
+        if own_schema(row):
+            if row["length"].get("relation", "about") == "about":
+                samples.append(own_sample(where, row))
+            continue
+        length = row.get("length")
+        if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
+            raise ConfigError(f"{where}: length must be a positive whole number of words, not {length!r}")
+        samples.append(row_sample(row, text_field(where, row, "prompt"), LengthTarget.about(length)))
+    return unique_ids(samples)
+
+
+def prompt(sample: Sample) -> Prompt:
+    """Return the prompt as it is: it holds the wish in words."""
+    return sample.messages
+
+
+def score(sample: Sample, text: str, finish_reason: str | None) -> dict[str, float]:
+    """Return S_l and |ln(actual / requested)| of one reply.
+
+    Example:
+        A reply of 750 words to a wish for 500 scores S_l = 100 (1 - 0.5/3) = 83.33.
+    """
+    requested = asked_length(sample, "longbench_write").nominal
+    actual = count_cjk_alpha(text)
+    metrics = {"s_l": longbench_length_score(requested, actual)}
+    ratio = log_length_ratio(actual, requested)
+    if ratio is not None:
+        metrics["log_ratio_abs"] = abs(ratio)
+    return metrics
+
+
+def slices(sample: Sample) -> dict[str, str]:
+    """Return the bin of the asked length, the language and the source's type of text."""
+    found = length_slices(sample)
+    if sample.metadata.get("type"):
+        found["type"] = str(sample.metadata["type"])
+    return found

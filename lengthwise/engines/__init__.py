@@ -1,0 +1,42 @@
+"""Engines by name: `async with open_engine({"name": "vllm"}, model) as engine: ...`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from lengthwise.engines.base import Engine
+
+
+def build_engine(spec: Mapping[str, Any], model: str, adapter: str | None = None) -> Engine:
+    """Return the engine that a config's `engine` map describes, not yet started.
+
+    Args:
+        spec: `{name: vllm, <its options>}`.
+        model: a model id as `lengthwise.models` reads it, or the served name for `openai_http`.
+        adapter: a LoRA adapter that answers by default.
+
+    Raises:
+        ConfigError: for an unknown engine or option.
+    """
+    from lengthwise.config import build_component
+    from lengthwise.plugins import load_plugin
+
+    name = spec.get("name", "vllm")
+    module = load_plugin("lengthwise.engines", name)
+    options = {key: value for key, value in spec.items() if key != "name"}
+    return module.Engine(model, build_component(module.Config, options, where="engine"), adapter=adapter)
+
+
+@asynccontextmanager
+async def open_engine(
+    spec: Mapping[str, Any], model: str, adapter: str | None = None
+) -> AsyncIterator[Engine]:
+    """Start an engine and stop it at the end, whatever happens in between."""
+    engine = build_engine(spec, model, adapter)
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.stop()

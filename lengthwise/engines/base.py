@@ -1,0 +1,111 @@
+"""What every engine offers, and how one is opened by name.
+
+An engine turns prompts into completions. It is one file in this folder; the file's name is its name in a
+config: `engine: {name: vllm, max_model_len: 4096}`. Each file defines a dataclass `Config` with the engine's
+options and a class `Engine(model, config)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+from lengthwise.records import Completion, Prompt
+
+
+class EngineError(RuntimeError):
+    """A call that failed for a reason of the engine's, after its own retries: the sample fails, siblings go on."""
+
+
+class ContextOverflow(EngineError):
+    """The prompt, or the prompt and the wanted completion, does not fit the model's context."""
+
+
+class EngineDead(EngineError):
+    """The engine is gone for good: the run must stop (and can be resumed)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What an engine can do beyond plain chat completions."""
+
+    prefill: bool = False
+    """Continue a partial assistant turn."""
+    json_schema: bool = False
+    """Constrain the reply to a JSON schema."""
+    seeds: bool = False
+    adapters: bool = False
+    """Serve several LoRA adapters beside the base model."""
+    logprobs: bool = False
+    prompt_logprobs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How to sample, in vLLM's and OpenAI's own words."""
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    repetition_penalty: float = 1.0
+    max_tokens: int | None = None
+    """Cap on generated tokens; None means what is left of the context, never a hidden default."""
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    json_schema: Mapping[str, Any] | None = None
+    logprobs: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready map, the part of a journal key that names the sampling."""
+        return asdict(self)
+
+
+class Engine(Protocol):
+    """A started engine. `generate` may be called from many tasks at once; it batches by itself."""
+
+    model: str
+    capabilities: Capabilities
+    context_length: int
+    """Tokens of prompt and completion together."""
+
+    def weights_identity(self, adapter: str | None = None) -> str:
+        """Return the content digest of the weights that would answer, never just their name."""
+        ...
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the number of tokens of the rendered prompt (an estimate where the tokenizer is remote)."""
+        ...
+
+    async def start(self) -> None:
+        """Load the model or reach the server; raise `EngineError` with the remedy if that fails."""
+        ...
+
+    async def stop(self) -> None:
+        """Free everything; no process is left behind."""
+        ...
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
+    ) -> list[Completion]:
+        """Return `sampling.n` completions of `prompt`; raise `EngineError` if there are none."""
+        ...
+
+
+def require(engine: Engine, wanted: frozenset[str], what: str) -> None:
+    """Refuse at start a job that needs a capability which its engine lacks.
+
+    Raises:
+        ValueError: naming the missing capabilities and the job.
+    """
+    known = {f.name for f in fields(Capabilities)}
+    missing = sorted(name for name in wanted if name not in known or not getattr(engine.capabilities, name))
+    if missing:
+        from lengthwise.engines.vllm import Engine as Vllm
+
+        offered = sorted(name for name in known if getattr(Vllm.capabilities, name))
+        raise ValueError(
+            f"{what} needs an engine with {', '.join(missing)}, which {type(engine).__module__.split('.')[-1]} "
+            f"does not offer: choose another engine (vllm offers {', '.join(offered)})"
+        )

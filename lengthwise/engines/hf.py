@@ -1,0 +1,183 @@
+"""transformers' own `generate`: slow, one request at a time, for machines and models that vLLM does not take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lengthwise.config import option
+from lengthwise.devices import best_dtype
+from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
+from lengthwise.engines.chat_tokenizer import ChatTokenizer
+from lengthwise.engines.request_log import RequestLog
+from lengthwise.models import folder_digest, resolve_model
+from lengthwise.records import Completion, Prompt, Usage, digest
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Options of the transformers engine."""
+
+    max_model_len: int | None = option(None, help="context in tokens; default: the model's own")
+    dtype: str = option("auto", help="auto: bfloat16 where it is native, else float32; or a dtype's name")
+    device: str = option("auto", help="auto, cpu, cuda", operational=True)
+    request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
+
+
+class Engine:
+    """A model run by transformers."""
+
+    capabilities = Capabilities(prefill=True, seeds=True, adapters=True, logprobs=True)
+
+    def __init__(self, model: str, config: Config, *, adapter: str | None = None):
+        """Name the model; nothing is loaded before `start`."""
+        self.model = model if adapter is None else f"{model}+{adapter}"
+        self.config = config
+        self.context_length = 0
+        self._spec = (model, adapter)
+        self._log = RequestLog(config.request_log)
+        self._busy = asyncio.Lock()
+        self._model: Any = None
+        self._adapters: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Load the model."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self._ref = resolve_model(*self._spec)
+        self._tokenizer = ChatTokenizer(self._ref.path)
+        device = self.config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = getattr(torch, best_dtype() if self.config.dtype == "auto" else self.config.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise EngineError(
+                f"engine.dtype: {self.config.dtype!r} is no torch dtype: use bfloat16 or float32"
+            )
+        model: Any = AutoModelForCausalLM.from_pretrained(self._ref.path, dtype=dtype)
+        self._model = model.to(device).eval()
+        self.context_length = self.config.max_model_len or self._model.config.max_position_embeddings
+
+    async def stop(self) -> None:
+        """Drop the model."""
+        self._model = None
+        self._log.close()
+
+    def weights_identity(self, adapter: str | None = None) -> str:
+        """Return the content digest of the base with the adapter that would answer."""
+        if adapter is None:
+            return self._ref.identity
+        return digest([folder_digest(self._ref.path), folder_digest(Path(adapter))])
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the exact number of tokens of the rendered prompt."""
+        return len(self._tokenizer.encode(prompt))
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
+    ) -> list[Completion]:
+        """Return `sampling.n` completions.
+
+        Raises:
+            ContextOverflow: if prompt and `max_tokens` do not fit the context.
+            EngineError: if a JSON schema is asked for, which transformers cannot follow.
+        """
+        if sampling.json_schema is not None:
+            raise EngineError(
+                "the hf engine cannot follow a JSON schema: use vllm, or a prompt that asks for it"
+            )
+        ids = self._tokenizer.encode(prompt)
+        room = self.context_length - len(ids)
+        if room < 1 or (sampling.max_tokens or 1) > room:
+            raise ContextOverflow(
+                f"a prompt of {len(ids)} tokens and max_tokens {sampling.max_tokens} do not fit the context of "
+                f"{self.context_length}"
+            )
+        self._log.write("started", prompt, sampling, adapter)
+        async with self._busy:
+            folder = Path(adapter) if adapter is not None else self._ref.adapter
+            self._use_adapter(folder)
+            completions = await asyncio.to_thread(self._generate, ids, sampling, sampling.max_tokens or room)
+        self._log.write("finished", prompt, sampling, adapter)
+        return completions
+
+    def _use_adapter(self, folder: Path | None) -> None:
+        if folder is None:
+            if self._adapters:
+                self._model.disable_adapters()
+            return
+        identity = folder_digest(folder)
+        if identity not in self._adapters:
+            name = f"adapter_{len(self._adapters)}"
+            self._model.load_adapter(str(folder), adapter_name=name)
+            self._adapters[identity] = name
+        self._model.enable_adapters()
+        self._model.set_adapter(self._adapters[identity])
+
+    def _generate(self, ids: list[int], sampling: Sampling, max_tokens: int) -> list[Completion]:
+        import torch
+
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        greedy = sampling.temperature == 0
+        inputs = torch.tensor([ids], device=self._model.device)
+        tokenizer = self._tokenizer.tokenizer
+        with torch.inference_mode():
+            output = self._model.generate(
+                inputs,
+                attention_mask=torch.ones_like(inputs),
+                do_sample=not greedy,
+                temperature=None if greedy else sampling.temperature,
+                top_p=None if greedy else sampling.top_p,
+                top_k=None if greedy else sampling.top_k or 0,
+                repetition_penalty=sampling.repetition_penalty,
+                num_return_sequences=sampling.n,
+                max_new_tokens=max_tokens,
+                stop_strings=list(sampling.stop) or None,
+                tokenizer=tokenizer,
+                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+                output_logits=sampling.logprobs,
+                return_dict_in_generate=True,
+            )
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        return [
+            self._completion(ids, output, row, index, ends, sampling)
+            for index, row in enumerate(output.sequences[:, len(ids) :].tolist())
+        ]
+
+    def _completion(
+        self,
+        prompt_ids: list[int],
+        output: Any,
+        row: list[int],
+        index: int,
+        ends: set[int],
+        sampling: Sampling,
+    ) -> Completion:
+        end = next((i for i, token in enumerate(row) if token in ends), None)
+        tokens = row if end is None else row[: end + 1]  # padding after the end left out
+        text = self._tokenizer.tokenizer.decode(tokens, skip_special_tokens=True)
+        stopped = end is not None
+        for stop in sampling.stop:
+            if stop in text:
+                text, stopped = text[: text.index(stop)], True
+        logprobs = None
+        if sampling.logprobs:
+            import torch
+
+            steps = torch.stack([step[index] for step in output.logits[: len(tokens)]]).float()
+            chosen = torch.tensor(tokens, device=steps.device)[:, None]
+            logprobs = tuple(steps.log_softmax(-1).gather(1, chosen)[:, 0].tolist())
+        return Completion(
+            text=text,
+            finish_reason="stop" if stopped else "length",
+            num_tokens=len(tokens),
+            token_ids=tuple(tokens),
+            model=self.model,
+            logprobs=logprobs,
+            usage=Usage(prompt_tokens=len(prompt_ids) if index == 0 else 0, completion_tokens=len(tokens)),
+        )

@@ -1,0 +1,141 @@
+"""LoRA adapters for the vLLM engine: checked, copied and named by content before vLLM sees them.
+
+Three traps are closed here. A request with a bad adapter path kills vLLM's engine, so the files are checked
+first. An adapter overwritten at its old path keeps the old prefix cache, so each version gets a folder and a
+name of its own, made from its digest. And on CPU a base request batched with an adapter request gets the
+adapter's weights (vLLM 0.32), so the base is served through an adapter of zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from lengthwise.models import folder_digest
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSlot:
+    """One version of one adapter, ready to serve."""
+
+    name: str
+    number: int
+    """vLLM's adapter id, never used twice."""
+    folder: Path
+
+
+class LoraSlots:
+    """The adapters one engine has met, by content."""
+
+    def __init__(self, scratch: Path):
+        """Keep copies under `scratch`, a folder that lives as long as the engine."""
+        self._scratch = scratch
+        self._by_digest: dict[str, LoraSlot] = {}
+
+    def slot(self, adapter: Path, max_rank: int) -> LoraSlot:
+        """Return the slot of the adapter as its files are now, a new one when they changed.
+
+        Raises:
+            ValueError: if the folder holds no adapter that the engine can serve.
+        """
+        rank = lora_rank(adapter)
+        if rank > max_rank:
+            raise ValueError(
+                f"adapter: {adapter} has rank {rank}, above the engine's max_lora_rank {max_rank}: "
+                f"set engine.max_lora_rank to {served_rank(rank)}"
+            )
+        identity = folder_digest(adapter)
+        if identity not in self._by_digest:
+            number = len(self._by_digest) + 1
+            folder = self._scratch / f"adapter-{identity[:16]}"
+            if not folder.exists():
+                shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns("checkpoint-*", "*.pt"))
+            self._by_digest[identity] = LoraSlot(f"adapter-{identity[:16]}", number, folder)
+        return self._by_digest[identity]
+
+
+def lora_rank(adapter: Path) -> int:
+    """Return the rank of a PEFT LoRA folder after checking that its files are there and whole."""
+    config_file = adapter / "adapter_config.json"
+    weights = adapter / "adapter_model.safetensors"
+    if not config_file.is_file():
+        raise ValueError(f"adapter: {adapter} has no adapter_config.json: give the folder of a PEFT adapter")
+    if not weights.is_file():
+        raise ValueError(f"adapter: {adapter} has no adapter_model.safetensors: save the adapter again")
+    _tensor_shapes(weights)
+    return int(json.loads(config_file.read_text(encoding="utf-8"))["r"])
+
+
+def served_rank(rank: int) -> int:
+    """Return the smallest rank setting of vLLM that serves adapters of `rank`."""
+    for served in _RANKS:
+        if rank <= served:
+            return served
+    raise ValueError(f"adapter: vLLM serves LoRA up to rank {_RANKS[-1]}, not {rank}: merge the adapter")
+
+
+def write_zero_adapter(base: Path, folder: Path) -> Path:
+    """Write an adapter of zeros for the model in `base`: serving it is serving the base.
+
+    One projection of the first layer is enough: vLLM fills the modules an adapter does not name with zeros.
+
+    Raises:
+        ValueError: if the base has no safetensors weights with a layer-0 projection in them.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    rank = _RANKS[0]
+    for file in sorted(base.glob("*.safetensors")):
+        for key, shape in _tensor_shapes(file).items():
+            if ".layers.0." in key and key.endswith(("q_proj.weight", "qkv_proj.weight", "o_proj.weight")):
+                module = key.removesuffix(".weight")
+                name = f"base_model.model.{module}"
+                num_out, num_in = shape
+                folder.mkdir(parents=True, exist_ok=True)
+                zeros = {
+                    f"{name}.lora_A.weight": np.zeros((rank, num_in), dtype=np.float32),
+                    f"{name}.lora_B.weight": np.zeros((num_out, rank), dtype=np.float32),
+                }
+                save_file(zeros, folder / "adapter_model.safetensors")
+                config = {
+                    "peft_type": "LORA",
+                    "task_type": "CAUSAL_LM",
+                    "base_model_name_or_path": str(base),
+                    "r": rank,
+                    "lora_alpha": rank,
+                    "lora_dropout": 0.0,
+                    "bias": "none",
+                    "target_modules": [module.rsplit(".", 1)[-1]],
+                }
+                (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+                return folder
+    raise ValueError(
+        f"model: no safetensors weights with a layer-0 attention projection in {base}: adapters cannot be "
+        "served beside the base on CPU; merge the adapter into the base and serve the merged model"
+    )
+
+
+def _tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes in a safetensors file from its header alone."""
+    try:
+        with open(file, "rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            if size > file.stat().st_size:
+                raise ValueError("header past the end of the file")
+            header = json.loads(stream.read(size))
+        last = max(
+            (entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0
+        )
+        if file.stat().st_size < 8 + size + last:
+            raise ValueError("weights end early")
+    except (struct.error, ValueError) as error:
+        raise ValueError(
+            f"{file} is not a whole safetensors file ({error}): copy or save it again"
+        ) from error
+    return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}

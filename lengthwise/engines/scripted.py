@@ -1,0 +1,199 @@
+"""A deterministic stand-in for a model: for tests of failure, retry and resume paths, never a proof of quality.
+
+Its replies are a function of the prompt and the seed alone, so a resumed run is byte-equal to an uninterrupted
+one. Faults strike a fixed share of the requests, chosen by the same digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lengthwise.config import option
+from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
+from lengthwise.engines.request_log import RequestLog
+from lengthwise.records import Completion, Prompt, Usage, digest
+
+FAULTS = ("empty", "refusal", "truncated", "malformed", "error", "hang")
+
+Responder = Callable[[Prompt, Sampling, int], str]
+"""(prompt, sampling, draw) -> text; `draw` is 32 bits that depend on the prompt and the seed only."""
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Options of the scripted engine."""
+
+    responder: str = option(
+        "lengthwise.engines.scripted:obedient", help="function that replies, `module:name`"
+    )
+    delay_seconds: float = option(0.0, help="time each call takes", operational=True)
+    context_length: int = option(32768, help="tokens (here: words) of prompt and completion")
+    json_schema: bool = option(True, help="claim to follow JSON schemas")
+    faults: dict[str, Any] = option(
+        default_factory=dict, help=f"share of calls that end in a fault, by its name: {', '.join(FAULTS)}"
+    )
+    request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown faults and shares that are none."""
+        for name, share in self.faults.items():
+            if name not in FAULTS:
+                raise ValueError(f"faults: {name!r} is unknown: choose from {', '.join(FAULTS)}")
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"faults: {name!r} is {share!r}: give a share from 0 to 1")
+        if sum(self.faults.values()) > 1 + 1e-9:
+            raise ValueError(f"faults: the shares add up to {sum(self.faults.values()):g}: at most 1 in all")
+
+
+class Engine:
+    """Answers from a function. One token is one word."""
+
+    def __init__(
+        self,
+        model: str,
+        config: Config | None = None,
+        *,
+        adapter: str | None = None,
+        responder: Responder | None = None,
+    ):
+        """Use `responder` if given (tests), else the one that the config names."""
+        self.model = model if adapter is None else f"{model}+{adapter}"
+        self.config = config or Config()
+        self.context_length = self.config.context_length
+        self.capabilities = Capabilities(
+            prefill=True, json_schema=self.config.json_schema, seeds=True, adapters=True
+        )
+        self._responder = responder or _load_responder(self.config.responder)
+        self._log = RequestLog(self.config.request_log)
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def stop(self) -> None:
+        """Close the request log."""
+        self._log.close()
+
+    def weights_identity(self, adapter: str | None = None) -> str:
+        """Return a digest of the script's name."""
+        return digest(["scripted", self.model, self.config.responder, adapter])
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the number of words."""
+        return sum(len(m.content.split()) for m in prompt)
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
+    ) -> list[Completion]:
+        """Return `sampling.n` replies, or what the faults make of them."""
+        num_prompt_tokens = self.count_tokens(prompt)
+        room = self.context_length - num_prompt_tokens
+        if room < (sampling.max_tokens or 1):
+            raise ContextOverflow(
+                f"{num_prompt_tokens} words and max_tokens {sampling.max_tokens} do not fit the context of "
+                f"{self.context_length}"
+            )
+        self._log.write("started", prompt, sampling, adapter)
+        completions = []
+        for index in range(sampling.n):
+            draw = int(digest([[m.to_dict() for m in prompt], sampling.seed, adapter, index])[:8], 16)
+            completions.append(
+                await self._complete(prompt, sampling, draw, num_prompt_tokens if index == 0 else 0)
+            )
+        self._log.write("finished", prompt, sampling, adapter)
+        return completions
+
+    async def _complete(
+        self, prompt: Prompt, sampling: Sampling, draw: int, num_prompt_tokens: int
+    ) -> Completion:
+        fault = self._fault(draw)
+        await asyncio.sleep(3600 if fault == "hang" else self.config.delay_seconds)
+        if fault == "error":
+            raise EngineError("scripted fault: the server answered 500 until the retries were used up")
+        text = self._responder(prompt, sampling, draw)
+        if fault == "empty":
+            text = ""
+        elif fault == "refusal":
+            text = "I'm sorry, but I cannot help with that request."
+        elif fault == "malformed":
+            text = text[: len(text) // 2] + " {[ not what was asked for"
+        for stop in sampling.stop:
+            text = text.partition(stop)[0]
+        words = re.findall(r"\S+\s*", text)
+        cut = self.context_length - self.count_tokens(prompt)
+        if sampling.max_tokens is not None:
+            cut = sampling.max_tokens
+        if fault == "truncated":
+            cut = min(cut, len(words) // 2)
+        truncated = cut < len(words)
+        return Completion(
+            text="".join(words[:cut]) if truncated else text,
+            finish_reason="length" if truncated else "stop",
+            num_tokens=min(cut, len(words)),
+            model=self.model,
+            usage=Usage(prompt_tokens=num_prompt_tokens, completion_tokens=min(cut, len(words))),
+        )
+
+    def _fault(self, draw: int) -> str | None:
+        # Other bits than the responder uses, so that faults do not go with certain texts.
+        point = (draw >> 8) % 10_000 / 10_000
+        for name in FAULTS:
+            point -= float(self.config.faults.get(name, 0))
+            if point < 0:
+                return name
+        return None
+
+
+def obedient(prompt: Prompt, sampling: Sampling, draw: int) -> str:
+    """Do as told: a plan where a schema asks for one, else the number of words last wished for."""
+    from lengthwise.length_wishes import find_length_wishes
+
+    text = "\n".join(m.content for m in prompt)
+    wishes = find_length_wishes(text)
+    if sampling.json_schema is not None:
+        total = int(wishes[0].nominal) if wishes else 600
+        num_sections = max(2, round(total / 300))
+        plan = [
+            {"main_point": prose(draw + i, 12), "num_words": total // num_sections}
+            for i in range(num_sections)
+        ]
+        return json.dumps(plan if sampling.json_schema.get("type") == "array" else {"sections": plan})
+    return prose(draw, int(wishes[-1].nominal) if wishes else 120)
+
+
+def prose(draw: int, num_words: int) -> str:
+    """Return `num_words` words in sentences of twelve; long texts do not repeat a 10-gram."""
+    state = draw or 1
+    words = []
+    for index in range(num_words):
+        state = (1103515245 * state + 12345) % (1 << 31)
+        word = _WORDS[(state >> 12) % len(_WORDS)]
+        if index % 12 == 0:
+            word = word.capitalize()
+        if index % 12 == 11 or index == num_words - 1:
+            word += "."
+        words.append(word)
+    return " ".join(words)
+
+
+_VOCABULARY = """
+river stone morning window letter garden winter copper signal harbor lantern meadow paper thunder market
+silver orchard station bridge candle forest engine ribbon valley mirror pepper anchor velvet compass
+blanket cellar ladder marble needle pocket saddle temple walnut yellow quiet narrow gentle hollow early
+gathers carries follows listens measures opens returns settles turns weaves under beyond before along
+against between toward without during after
+"""
+_WORDS = _VOCABULARY.split()
+
+
+def _load_responder(name: str) -> Responder:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"engine.responder: {name!r} is not `module:function`: {error}") from error

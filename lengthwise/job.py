@@ -1,0 +1,256 @@
+"""Runs jobs: the guard around a job's main, and the start of a job in its own process.
+
+The packages of the jobs are started by name and never imported here: `lengthwise` depends on none of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lengthwise.engines.base import EngineError
+from lengthwise.journal import JournalError
+from lengthwise.run_dir import RunDir, run_folder
+from lengthwise.value_types import ConfigError
+from lengthwise.yaml_source import parse_yaml
+
+JOBS: Mapping[str, str] = {"sft": "posttrain.sft", "build": "data_builders.run", "eval": "evals.run"}
+"""Verb of the command line to the module that does the job."""
+
+DISTRIBUTED = frozenset({"sft"})
+"""Jobs that `accelerate launch` starts, once per device."""
+
+
+class JobFailed(RuntimeError):
+    """A job that was started in its own process did not succeed."""
+
+    def __init__(self, verb: str, exit_code: int) -> None:
+        """Keep the exit code: 2 is a config error, 130 an interrupt."""
+        super().__init__(f"the {verb} job ended with exit code {exit_code}; its own output above says why")
+        self.verb = verb
+        self.exit_code = exit_code
+
+
+def run_main(function: Callable[..., int | None], *args: Any) -> int:
+    """Call a job's main and return its exit code: 0 done, 2 for a `ConfigError`, 130 for Ctrl-C.
+
+    A dead engine or a full disk ends the job with 1 and its message, which names the remedy.
+
+    Other errors propagate with their traceback, and the process ends with 1.
+
+    Example:
+        >>> run_main(lambda: 0)
+        0
+    """
+    try:
+        return function(*args) or 0
+    except ConfigError as error:
+        print(f"config error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again to resume", file=sys.stderr)
+        return 130
+    except (EngineError, JournalError) as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+
+
+def job_file(verb: str) -> Path:
+    """Return the script of a job.
+
+    Raises:
+        ConfigError: no such job, or its package is not installed.
+    """
+    if verb not in JOBS:
+        raise ConfigError(f"there is no job {verb!r}; there are {', '.join(JOBS)}")
+    try:
+        spec = importlib.util.find_spec(JOBS[verb])
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"the {verb} job ({JOBS[verb]}) is not installed: run `pip install -e .` in a clone"
+        )
+    return Path(spec.origin)
+
+
+def job_command(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> list[str]:
+    """Return the command line that runs a job, for `sft` through `accelerate launch`.
+
+    Args:
+        verb: a key of `JOBS`.
+        arguments: what the job itself gets.
+        accelerate_config: a name in configs/accelerate/, or a file; only for distributed jobs.
+    """
+    script = str(job_file(verb))
+    if verb not in DISTRIBUTED:
+        if accelerate_config:
+            raise ConfigError(f"--accelerate_config is for {', '.join(sorted(DISTRIBUTED))}, not for {verb}")
+        return [sys.executable, script, *arguments]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+    if accelerate_config:
+        launch += ["--config_file", str(_accelerate_file(accelerate_config))]
+    return [*launch, script, *arguments]
+
+
+def _accelerate_file(name: str) -> Path:
+    """Return the file of an accelerate config given by path or by name."""
+    if Path(name).is_file():
+        return Path(name)
+    folders = [Path("configs/accelerate"), Path(__file__).resolve().parents[1] / "configs" / "accelerate"]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise ConfigError(
+        f"--accelerate_config {name}: there is no such file and no {folders[0]}/{name}.yaml; there are "
+        f"{', '.join(known) or 'none'}"
+    )
+
+
+def run_process(command: Sequence[str], script: str | None = None) -> int:
+    """Run a command to its end with our own stdout and stderr and return its exit code.
+
+    Ctrl-C and SIGTERM are handed to the job, which saves and stops; we wait for that.
+
+    Args:
+        command: the command line.
+        script: the job's script if `command` only launches it. The launcher would die of the signal and leave
+            the script behind, so the signal goes to the script's processes, and the launcher ends after them.
+    """
+    # In its own session the job is out of the terminal's reach, so that each signal arrives once, through us.
+    process = subprocess.Popen(list(command), start_new_session=True)
+    with _forwarded(process, script):
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                continue
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _forwarded(process: subprocess.Popen[bytes], script: str | None) -> Iterator[None]:
+    """Hand SIGINT, SIGTERM and SIGHUP on while the block runs; only the main thread can do this."""
+
+    def forward(signum: int, _frame: Any) -> None:
+        for pid in _targets(process.pid, script):
+            _send(pid, signal.SIGTERM if signum == signal.SIGHUP else signum)
+
+    before = {}
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before[signum] = signal.signal(signum, forward)
+    except ValueError:
+        before.clear()
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _targets(pid: int, script: str | None) -> list[int]:
+    """Return the processes that a signal is meant for: the script's under a launcher, else `pid`."""
+    if script is None:
+        return [pid]
+    import psutil
+
+    try:
+        children = psutil.Process(pid).children()
+        return [child.pid for child in children if script in child.cmdline()] or [pid]
+    except psutil.Error:
+        return [pid]
+
+
+def _send(pid: int, signum: int) -> None:
+    """Send a signal to a process that may just have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def flags_of(overrides: Mapping[str, Any]) -> list[str]:
+    """Return overrides as command-line arguments; maps become dotted flags.
+
+    Example:
+        >>> flags_of({"max_steps": 5, "engine": {"name": "hf"}, "packing": False})
+        ['--max_steps=5', '--engine.name=hf', '--packing=false']
+    """
+    arguments = []
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and value:
+            arguments += flags_of({f"{key}.{inner}": item for inner, item in value.items()})
+        elif isinstance(value, str | Path):
+            arguments.append(f"--{key}={value}")
+        else:
+            arguments.append(f"--{key}={json.dumps(value, ensure_ascii=False)}")
+    return arguments
+
+
+def resolved_config(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the config that a job would run with, asked from the job itself, all checks done.
+
+    Raises:
+        JobFailed: the job refuses the arguments; it said why on stderr.
+    """
+    command = [sys.executable, str(job_file(verb)), *arguments, "--print_config"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise JobFailed(verb, done.returncode)
+    return dict(parse_yaml(done.stdout, f"{verb} --print_config"))
+
+
+def job(
+    verb: str,
+    config: str | Path | None = None,
+    *,
+    accelerate_config: str | None = None,
+    reuse: bool = False,
+    **overrides: Any,
+) -> RunDir:
+    """Run a job in its own process and return its finished run folder. Recipes are made of these calls.
+
+    Args:
+        verb: "build", "sft" or "eval".
+        config: the YAML file.
+        accelerate_config: how to distribute a training job.
+        reuse: return the run that is there if it is finished and had the same config, so that a recipe resumes.
+        **overrides: fields that win over the file; maps set single entries of a component.
+
+    Raises:
+        JobFailed: the job did not succeed; the exit code tells how.
+
+    Example:
+        >>> data = job("build", "configs/data/agent_write.yaml", name="round_1")  # doctest: +SKIP
+        >>> job("sft", "configs/sft/lora.yaml", data=str(data.path))  # doctest: +SKIP
+    """
+    arguments = [*(["--config", str(config)] if config else []), *flags_of(overrides)]
+    resolved = resolved_config(verb, arguments)
+    folder = run_folder(verb, resolved.get("name"), resolved.get("output_dir"))
+    if reuse and (folder / "manifest.json").is_file():
+        before = RunDir.load(folder)
+        if before.config == resolved:
+            print(f"{verb}: {folder} is finished and is used again", file=sys.stderr)
+            return before
+    code = launch(verb, arguments, accelerate_config)
+    if code != 0:
+        raise JobFailed(verb, code)
+    run = RunDir.load(folder)
+    if not run.is_finished:
+        raise JobFailed(verb, 1)
+    return run
+
+
+def launch(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> int:
+    """Run a job in its own process, stream its output, and return its exit code."""
+    command = job_command(verb, arguments, accelerate_config)
+    return run_process(command, str(job_file(verb)) if verb in DISTRIBUTED else None)

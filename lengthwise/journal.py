@@ -1,0 +1,160 @@
+"""Every model call of a run, append-only: what makes a killed run resume without repeating a call.
+
+One file of JSON lines with one writer, since SQLite's write-ahead log does not work on network mounts. A
+line is written as soon as its call returns, so a killed process loses nothing, and is on the disk (fsync,
+one for all calls that wait) before the caller goes on, so a power cut does not either. A line that a crash
+tore is set aside in `journal.torn`, never parsed as an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lengthwise.records import Completion, digest
+
+
+class JournalError(RuntimeError):
+    """The journal cannot be written (disk full, folder read-only): the run stops and can be resumed."""
+
+
+def call_key(
+    *, weights: str, prompt: Sequence[dict[str, str]], sampling: dict[str, Any], salt: Sequence[Any]
+) -> str:
+    """Return the key of one call.
+
+    The chat template is a part of `weights` (the digest covers the tokenizer's files), so the turns stand
+    for the rendered prompt. `salt` (sample id, role, step, attempt) keeps equal prompts of different samples
+    apart: independent samples stay independent.
+    """
+    return digest([weights, list(prompt), sampling, list(salt)])
+
+
+class Journal:
+    """Calls by key. Memory holds one offset per call; texts stay on disk until asked for."""
+
+    def __init__(self, path: Path):
+        """Open or create the journal at `path` and index what it holds.
+
+        Raises:
+            JournalError: if it can be neither opened nor created.
+        """
+        self.path = path
+        self.num_damaged = 0
+        """Lines that could not be read and were set aside; their calls are made again."""
+        self._offsets: dict[bytes, int] = {}
+        try:
+            self._index()
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise JournalError(
+                f"cannot open {path}: {error.strerror}. Give an output_dir that can be written"
+            ) from error
+        self._size = os.fstat(self._fd).st_size
+        self._waiting: list[asyncio.Future[None]] = []
+        self._syncing: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of calls held."""
+        return len(self._offsets)
+
+    def get(self, key: str) -> list[Completion] | None:
+        """Return the completions of a finished call, or None."""
+        offset = self._offsets.get(bytes.fromhex(key))
+        if offset is None:
+            return None
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            entry = json.loads(file.readline())
+        return [Completion.from_dict(value) for value in entry["completions"]]
+
+    async def put(self, key: str, salt: Sequence[Any], completions: Sequence[Completion]) -> None:
+        """Keep a finished call; return once it is on the disk.
+
+        Raises:
+            JournalError: if the disk takes no more. What was written before stays readable.
+        """
+        entry = {"key": key, "salt": list(salt), "completions": [c.to_dict() for c in completions]}
+        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        offset = self._size
+        self._append(line + b"\n")
+        self._offsets[bytes.fromhex(key)] = offset
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync())
+        await done
+
+    def close(self) -> None:
+        """Bring everything to the disk and close the file."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, data: bytes) -> None:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)  # half a line would be read as a torn one
+            raise self._refusal(error) from error
+        self._size += len(data)
+
+    def _refusal(self, error: OSError) -> JournalError:
+        return JournalError(
+            f"cannot write {self.path}: {error.strerror}. Free some space and start the same command again: "
+            "finished calls are not repeated"
+        )
+
+    async def _sync(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(os.fsync, self._fd)
+            except OSError as error:
+                for future in group:
+                    if not future.done():
+                        future.set_exception(self._refusal(error))
+                continue
+            for future in group:
+                if not future.done():
+                    future.set_result(None)
+
+    def _index(self) -> None:
+        if not self.path.exists():
+            return
+        damaged: list[bytes] = []
+        offset = 0
+        with open(self.path, "rb") as file:
+            for line in file:
+                key = _key_of(line)
+                if key is None:
+                    damaged.append(line)
+                else:
+                    self._offsets[key] = offset
+                offset += len(line)
+        if damaged:
+            self.num_damaged = len(damaged)
+            with open(self.path.with_suffix(".torn"), "a+b") as torn:
+                torn.seek(0)
+                known = set(torn)  # a line damaged in the middle stays where it is and is met at each start
+                lines = [line if line.endswith(b"\n") else line + b"\n" for line in damaged]
+                torn.writelines(line for line in lines if line not in known)
+            if not damaged[-1].endswith(b"\n"):
+                os.truncate(self.path, offset - len(damaged[-1]))
+
+
+def _key_of(line: bytes) -> bytes | None:
+    """Return the key of a whole line, None of a damaged one."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return bytes.fromhex(json.loads(line)["key"])
+    except (ValueError, KeyError, TypeError):
+        return None

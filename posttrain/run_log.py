@@ -1,0 +1,64 @@
+"""metrics.jsonl: one line for each time the trainer logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lengthwise.run_dir import atomic_write
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+
+def run_log(path: Path) -> TrainerCallback:
+    """Return a callback that appends what the trainer logs to `path`, as `{"step", "epoch", "loss", ...}`.
+
+    A resumed run first takes out the lines of steps that it will do again. Only the first rank writes.
+    """
+    from transformers import TrainerCallback
+
+    class RunLog(TrainerCallback):
+        def __init__(self) -> None:
+            self.begun = time.monotonic()
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.begun = time.monotonic()
+            if state.is_world_process_zero:
+                keep_steps(path, state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if not state.is_world_process_zero or not logs:
+                return
+            line = {
+                "step": state.global_step,
+                "epoch": state.epoch,
+                **{key: value for key, value in logs.items() if key != "epoch"},
+                "elapsed_seconds": round(time.monotonic() - self.begun, 3),
+            }
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, default=float) + "\n")
+
+    return RunLog()
+
+
+def keep_steps(path: Path, last_step: int) -> None:
+    """Remove the lines after `last_step`, the totals of an ended training, and a torn last line."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a crash cut the line short; its step is done again
+        if row["step"] <= last_step and "train_runtime" not in row:
+            kept.append(line + "\n")
+    atomic_write(path, "".join(kept))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

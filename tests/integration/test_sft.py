@@ -1,0 +1,248 @@
+"""The SFT job on the real embedded model, through its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lengthwise.config import ConfigError, parse_config
+from lengthwise.schemas import load_schema
+from posttrain.resume import find_checkpoint, keep_run_config, restore_run_config
+from posttrain.run_log import keep_steps, read_metrics
+from posttrain.sft import SFTJob, main
+
+REPO = Path(__file__).parents[2]
+SCRIPT = "posttrain/sft.py"
+SMALL = [
+    "--model=embedded:smollm2-135m",
+    "--learning_rate=1e-3",
+    "--lr_scheduler_type=constant",
+    "--per_device_train_batch_size=2",
+    "--gradient_checkpointing=false",
+    "--logging_steps=1",
+    "--save_steps=1",
+]
+LORA = ["--lora.r=4", "--lora.alpha=8", "--lora.target_modules", "q_proj", "v_proj"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    pairs = [
+        ("Hi", "Yo"),
+        ("One?", "Two."),
+        ("Red?", "Blue."),
+        ("Cat?", "Dog."),
+        ("Up?", "Down."),
+        ("In?", "Out."),
+    ]
+    file.write_text(
+        "".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in pairs), encoding="utf-8"
+    )
+    return file
+
+
+def start(*arguments, launcher=(sys.executable,)):
+    return subprocess.Popen(
+        [*launcher, SCRIPT, *map(str, arguments)],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+    )
+
+
+def run(*arguments, launcher=(sys.executable,)):
+    process = start(*arguments, launcher=launcher)
+    output, _ = process.communicate()
+    return process.returncode, output
+
+
+def losses(folder):
+    return {row["step"]: row["loss"] for row in read_metrics(folder / "metrics.jsonl") if "loss" in row}
+
+
+@pytest.mark.parametrize("file", sorted((REPO / "configs" / "sft").glob("*.yaml")), ids=lambda f: f.stem)
+def test_shipped_configs_are_valid(file):
+    job = parse_config(SFTJob, ["--config", str(file)], prog="sft", passthrough=load_schema("sft"))
+    assert job.name
+
+
+def test_the_shipped_rows_are_valid():
+    from posttrain.row_sources import data_sources, load_source
+
+    loaded = load_source(*data_sources(str(REPO / "configs" / "sft" / "example.jsonl")))
+    assert (len(loaded.rows), loaded.refused) == (24, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rat=1"], "did you mean 'learning_rate'"),
+        (["--learning_rate=fast"], "expected float"),
+        (["--data=nowhere.jsonl"], "there is no file or folder 'nowhere.jsonl'"),
+        (["--lora.r=0"], "must be at least 1"),
+        (["--lora.rank=8"], "did you mean"),
+        (["--over_length=cut"], "expected 'raise' or 'drop' or 'truncate'"),
+        (["--packing=true"], "only flash attention keeps them apart"),
+        (["--assistant_only_loss=true"], "train_on"),
+        (["--max_seq_length=512"], "was renamed: write 'max_length'"),
+        (["--eval_strategy=steps"], "set eval_data"),
+        (["--hub_token=x"], "hf auth login"),
+        (["--mixture_rows=10"], "give each source a weight"),
+    ],
+)
+def test_config_errors_exit_2_before_torch(arguments, message, tmp_path):
+    code = (
+        "import sys; from posttrain.sft import main; rc = main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules); raise SystemExit(rc)"
+    )
+    config = ["--config", str(REPO / "configs/sft/lora.yaml"), f"--output_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *config, *arguments],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_arguments_it_shows_usage(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "accelerate launch posttrain/sft.py --config configs/sft/lora.yaml" in capsys.readouterr().err
+
+
+def test_which_checkpoint_to_go_on_from(tmp_path):
+    assert find_checkpoint(tmp_path, "auto") is None
+    with pytest.raises(ConfigError, match="no complete checkpoint"):
+        find_checkpoint(tmp_path, True)
+    for step in (2, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (2, 10):
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
+    assert find_checkpoint(tmp_path, "auto") == find_checkpoint(tmp_path, True) == tmp_path / "checkpoint-10"
+    assert find_checkpoint(tmp_path, str(tmp_path / "checkpoint-2")) == tmp_path / "checkpoint-2"
+    with pytest.raises(ConfigError, match="holds checkpoint-10"):
+        find_checkpoint(tmp_path, False)
+    with pytest.raises(ConfigError, match="is no checkpoint"):
+        find_checkpoint(tmp_path, str(tmp_path / "checkpoint-11"))
+
+
+def test_metrics_of_steps_to_be_done_again_are_removed(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "train_runtime": 9.0}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in lines) + '{"step": 3, "lo', encoding="utf-8")
+    keep_steps(file, 1)
+    assert read_metrics(file) == [{"step": 1, "loss": 3.0}]
+
+
+def test_the_run_config_comes_back_after_a_kill_at_the_end(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text('{"name": "x"}', encoding="utf-8")
+    keep_run_config(tmp_path)
+    assert not config.exists()
+    config.write_text('{"model_type": "llama"}', encoding="utf-8")
+    restore_run_config(tmp_path)
+    assert json.loads(config.read_text(encoding="utf-8")) == {"name": "x"}
+
+
+@pytest.mark.real_model
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_lora_stops_on_sigterm_and_resumes_to_the_same_losses(rows, tmp_path):
+    shared = [f"--data={rows}", *SMALL, *LORA, "--max_steps=6"]
+    whole = tmp_path / "whole"
+    accelerate = (
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        "configs/accelerate/cpu.yaml",
+    )
+    code, output = run("--name=whole", f"--output_dir={whole}", *shared, launcher=accelerate)
+    assert code == 0, output
+    assert "6 rows read, 0 unreadable, 0 over-length, 6 trained on" in output
+    assert "max_length  8,192 (the model's context)" in output
+
+    halves = tmp_path / "halves"
+    process = start("--name=halves", f"--output_dir={halves}", *shared)
+    deadline = time.monotonic() + 600
+    while not (halves / "checkpoint-1" / "trainer_state.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert not (halves / "manifest.json").exists()
+    code, output = run("--name=halves", f"--output_dir={halves}", *shared)
+    assert code == 0, output
+    assert "start       from" in output and "checkpoint-" in output
+    assert losses(halves) == pytest.approx(losses(whole), abs=1e-4)
+    assert list(losses(halves)) == [1, 2, 3, 4, 5, 6]
+
+    code, output = run("--name=halves", f"--output_dir={halves}", *shared)
+    assert code == 2 and "finished run, which is never overwritten" in output
+    check_adapter(halves, rows)
+
+
+def check_adapter(folder, rows):
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["job"] == "sft"
+    assert manifest["inputs"][0]["path"] == str(rows)
+    training = manifest["training"]
+    assert training["num_rows"] == 6
+    assert training["over_length"] == {"rows": 0, "tokens": 0, "policy": "raise"}
+    assert 6 < training["num_supervised_tokens"] < training["num_tokens"]
+    assert "LoRA (r=4, alpha=8)" in (folder / "README.md").read_text(encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert "<|im_start|>" in tokenizer.chat_template
+    model = AutoPeftModelForCausalLM.from_pretrained(folder)
+    moved = [p.abs().max() for name, p in model.named_parameters() if "lora_B" in name]
+    assert torch.stack(moved).min() > 0
+
+
+@pytest.mark.real_model
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_full_fine_tuning_saves_a_model_that_loads(rows, tmp_path):
+    folder = tmp_path / "full"
+    code, output = run(
+        "--name=full",
+        f"--output_dir={folder}",
+        f"--data={rows}",
+        *SMALL,
+        "--max_steps=1",
+        "--save_strategy=no",
+    )
+    assert code == 0, output
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.model_type == "llama"
+    assert json.loads((folder / "config_run.json").read_text(encoding="utf-8"))["name"] == "full"
+    assert (folder / "manifest.json").is_file()
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(600)
+def test_over_length_rows_stop_the_job(rows, tmp_path):
+    code, output = run(
+        "--name=x", f"--output_dir={tmp_path / 'x'}", f"--data={rows}", *SMALL, "--max_length=30"
+    )
+    assert code == 2
+    assert "6 of 6 rows" in output and "over_length: drop" in output

@@ -1,0 +1,238 @@
+"""Reading rows, the length limit, mixtures, and the account of every row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lengthwise.config import ConfigError
+from posttrain.row_formats import BadRow, TrainRow, read_row
+from posttrain.row_sources import DataSource, data_sources, load_source
+from posttrain.train_data import TokenRow, draw_mixture, header_lines, limit_length, prepare
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+
+
+def turns(row):
+    return [(m.role, m.content) for m in read_row(row, source="s", line=1).messages]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"prompt": "Hi", "completion": "Yo"},
+        {"prompt": CHAT[:1], "completion": CHAT[1:]},
+        {"prompt": CHAT[:1], "completion": "Yo"},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
+        {"instruction": "Hi", "input": "", "output": "Yo"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, CHAT[1]]},
+    ],
+)
+def test_reads_every_shape(row):
+    assert turns(row) == [("user", "Hi"), ("assistant", "Yo")]
+
+
+def test_alpaca_input_and_system():
+    row = {"instruction": "Add.", "input": "1 1", "output": "2", "system": "Be brief."}
+    assert turns(row) == [("system", "Be brief."), ("user", "Add.\n\n1 1"), ("assistant", "2")]
+
+
+def test_the_prompt_of_a_prompt_completion_row_is_context():
+    row = read_row({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]}, source="s", line=1)
+    assert (row.num_context, len(row.messages)) == (3, 4)
+
+
+def test_a_row_without_id_gets_one_from_its_content():
+    first, again = (read_row({"messages": CHAT}, source=s, line=n) for s, n in (("a", 1), ("b", 9)))
+    assert first.id == again.id != ""
+    assert read_row({"messages": CHAT, "id": 7}, source="a", line=1).id == "7"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "x"}, "needs messages"),
+        ([1], "not an object"),
+        ({"messages": []}, "empty"),
+        ({"messages": CHAT[:1]}, "no assistant turn"),
+        ({"messages": [CHAT[0], {"role": "assistant", "content": " \n"}]}, "is empty"),
+        ({"messages": [CHAT[0], {"role": "tool", "content": "x"}]}, "role 'tool'"),
+        ({"messages": [CHAT[0], {"role": "assistant", "content": None}]}, "no text"),
+        ({"messages": [CHAT[0], {"role": "assistant", "content": "\ud800"}]}, "surrogate"),
+        ({"messages": CHAT, "tools": [{"name": "f"}]}, "tools"),
+    ],
+)
+def test_says_why_a_row_cannot_be_read(row, reason):
+    with pytest.raises(BadRow, match=reason):
+        read_row(row, source="s", line=1)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_unreadable_lines_are_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    good = json.dumps({"messages": CHAT}).encode()
+    file.write_bytes(b"\xef\xbb\xbf" + good + b"\n\n{broken\n\xff\xfe\n" + good)
+    loaded = load_source(DataSource(path=str(file)))
+    assert [r.line for r in loaded.rows] == [1, 5]
+    assert [(r.line, r.reason.split(":")[0]) for r in loaded.refused] == [
+        (3, "it is not valid JSON"),
+        (4, "it is not UTF-8 text"),
+    ]
+
+
+def test_reads_json_lists_and_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = [{"messages": CHAT}, {"messages": CHAT}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    for name in ("rows.json", "rows.parquet"):
+        assert len(load_source(DataSource(path=str(tmp_path / name))).rows) == 2
+
+
+@pytest.mark.parametrize("spelling", ["", "data.jsonl"])
+def test_refuses_an_unfinished_build(tmp_path, spelling):
+    write_jsonl(tmp_path / "data.jsonl", [{"messages": CHAT}])
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    source = str(tmp_path / spelling)
+    with pytest.raises(ConfigError, match=r"has not finished\. Run its command again"):
+        data_sources(source)
+    (tmp_path / "manifest.json").write_text('{"job": "build"}', encoding="utf-8")
+    assert load_source(*data_sources(source)).run_folder == tmp_path
+    (tmp_path / "manifest.json").write_text('{"job": "eval"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="folder of a eval run"):
+        data_sources(source)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nowhere/at/all.jsonl", "no file or folder"),
+        ([], "empty list"),
+        ([DataSource(path="a/b", weight=1), DataSource(path="c/d")], "not c/d"),
+        ([DataSource(path="a/b", weight=-1)], "above 0"),
+    ],
+)
+def test_refuses_impossible_sources(data, message):
+    with pytest.raises(ConfigError, match=message):
+        data_sources(data)
+
+
+def token_row(num_tokens, num_prompt=2, line=1):
+    ids = np.arange(num_tokens, dtype=np.int32)
+    labels = ids.copy()
+    labels[:num_prompt] = -100
+    return TokenRow(TrainRow(id=f"r{line}", source="s", line=line, messages=()), ids, labels)
+
+
+def test_over_length_stops_by_default_and_names_the_longest():
+    rows = [token_row(5), token_row(9, line=2), token_row(12, line=3)]
+    with pytest.raises(
+        ConfigError, match=r"2 of 3 rows .* 8 tokens.*\n  line 3: 12 tokens \(10 supervised\)"
+    ):
+        limit_length(rows, 8, "raise")
+
+
+def test_over_length_drop():
+    kept, records = limit_length([token_row(8), token_row(9, line=2)], 8, "drop")
+    assert [r.row.line for r in kept] == [1]
+    assert records[0].to_dict() == {
+        "id": "r2",
+        "source": "s",
+        "line": 2,
+        "outcome": "rejected",
+        "reason": "over_length",
+        "num_tokens": 9,
+        "num_supervised_tokens": 7,
+        "num_kept_tokens": 0,
+    }
+
+
+def test_over_length_truncate_cuts_the_end_and_drops_what_keeps_no_answer():
+    kept, records = limit_length([token_row(12), token_row(12, num_prompt=8, line=2)], 8, "truncate")
+    assert [r.input_ids.tolist() for r in kept] == [list(range(8))]
+    assert [(r.outcome, r.reason, r.num_kept_tokens) for r in records] == [
+        ("truncated", "over_length", 8),
+        ("rejected", "prompt_over_length", 0),
+    ]
+
+
+def test_mixture_follows_the_weights():
+    a, b = [f"a{i}" for i in range(10)], [f"b{i}" for i in range(90)]
+    drawn = draw_mixture([a, b], [1, 3], num_rows=None, seed=1)
+    assert [len(d) for d in drawn] == [25, 75]
+    assert set(Counter(drawn[0]).values()) == {2, 3}  # used up evenly before a third pass
+    assert set(Counter(drawn[1]).values()) == {1}
+    assert drawn == draw_mixture([a, b], [10, 30], num_rows=None, seed=1)
+    assert drawn != draw_mixture([a, b], [1, 3], num_rows=None, seed=2)
+
+
+def test_mixture_counts_add_up_whatever_the_rounding():
+    drawn = draw_mixture([range(7)] * 3, [1, 1, 1], num_rows=20, seed=0)
+    assert sorted(len(d) for d in drawn) == [6, 7, 7]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    transformers = pytest.importorskip("transformers")
+    from lengthwise.models import resolve_model
+
+    return transformers.AutoTokenizer.from_pretrained(resolve_model("embedded:smollm2-135m").path)
+
+
+def options(**changes):
+    return {
+        "max_length": 8192,
+        "over_length": "raise",
+        "on_bad_row": "raise",
+        "train_on": "all",
+        "mixture_rows": None,
+        "seed": 0,
+        **changes,
+    }
+
+
+def test_prepare_accounts_for_every_row(tmp_path, tokenizer):
+    long = [CHAT[0], {"role": "assistant", "content": "word " * 200}]
+    rows = [{"messages": CHAT}, {"messages": long}, {"messages": []}, {"messages": CHAT[1:]}]
+    sources = [DataSource(path=str(write_jsonl(tmp_path / "rows.jsonl", rows)))]
+    with pytest.raises(
+        ConfigError, match=r"2 of 4 rows(.|\n)* line 3: (.|\n)* line 4: (.|\n)*on_bad_row: drop"
+    ):
+        prepare(sources, tokenizer, **options(max_length=100, over_length="drop"))
+    data = prepare(sources, tokenizer, **options(max_length=100, over_length="drop", on_bad_row="drop"))
+    count = data.counts[0]
+    assert (count.read, count.failed, count.over_length, count.drawn) == (4, 2, 1, 1)
+    assert [(r.line, r.outcome) for r in data.refused] == [(3, "failed"), (4, "failed"), (2, "rejected")]
+    assert data.num_supervised_tokens == len(tokenizer("Yo<|im_end|>")["input_ids"])
+    header = "\n".join(header_lines(data, max_length=100, limit_from="set", policy="drop"))
+    assert "4 rows read, 2 unreadable, 1 over-length, 1 trained on" in header
+
+
+def test_the_dataset_has_what_the_trainer_needs(tmp_path, tokenizer):
+    file = write_jsonl(tmp_path / "rows.jsonl", [{"messages": CHAT}, {"prompt": "Hi", "completion": "Yo"}])
+    dataset = prepare([DataSource(path=str(file))], tokenizer, **options()).to_dataset()
+    assert dataset.column_names == ["input_ids", "labels"]
+    row, other = dataset.to_list()
+    assert row == other
+    supervised = [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+    assert tokenizer.decode(supervised) == "Yo<|im_end|>"
+    assert all(label in (-100, i) for i, label in zip(row["input_ids"], row["labels"], strict=True))
+
+
+def test_truncated_rows_are_warned_about(tmp_path, tokenizer):
+    rows = [{"messages": [CHAT[0], {"role": "assistant", "content": "word " * 200}]}]
+    file = write_jsonl(tmp_path / "rows.jsonl", rows)
+    data = prepare([DataSource(path=str(file))], tokenizer, **options(max_length=60, over_length="truncate"))
+    assert data.longest == 60
+    header = "\n".join(header_lines(data, max_length=60, limit_from="set", policy="truncate"))
+    assert "teach the model not to stop" in header
