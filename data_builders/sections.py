@@ -120,21 +120,12 @@ def strip_labels(text: str, main_point: str) -> str:
         >>> strip_labels("**Section 2: Storm**\n\nIt came at night.\n(320 words)", "A storm comes")
         '**Storm**\n\nIt came at night.'
     """
-    lines = _rebalanced(strip_section_label(text.strip())).splitlines()
+    lines = strip_section_label(text.strip()).splitlines()
     while lines and (not lines[0].strip() or _NOTE.match(lines[0]) or _same(lines[0], main_point)):
         lines.pop(0)
     while lines and (not lines[-1].strip() or _NOTE.match(lines[-1])):
         lines.pop()
     return "\n".join(lines).strip()
-
-
-def _rebalanced(text: str) -> str:
-    """Open the bold title again whose opening marks went with the label."""
-    first, newline, rest = text.partition("\n")
-    if first.rstrip().endswith("**") and first.count("**") % 2:
-        heading, title = re.match(r"(#*\s*)(.*)", first, re.DOTALL).groups()  # type: ignore[union-attr]
-        first = f"{heading}**{title}"
-    return first + newline + rest
 
 
 def _same(line: str, main_point: str) -> bool:

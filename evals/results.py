@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.base import Metric, Task
+from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.statistics import Interval, mean_interval, median_interval, wilson_interval
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
 
-REPETITIVE_FRAC = 0.1
-"""From this share of repeated n-grams on, a reply counts as repetitive; prose stays well below."""
 
 BOOTSTRAP_SEED = 0
 """Fixed, so that scoring the same rows again gives the same interval."""

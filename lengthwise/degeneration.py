@@ -244,7 +244,15 @@ def strip_section_label(text: str) -> str:
     line, _, rest = stripped[label.end() :].partition("\n")
     if _PLAN_ECHO.match(line.lstrip("*_ ")) or not line.strip():
         return rest.lstrip()
-    return (label["heading"] or "") + stripped[label.end() :]
+    body = stripped[label.end() :]
+    title = body.partition("\n")[0].rstrip()
+    # A bold title's opening marks went with the label.
+    opening = "**" if title.endswith("**") and title.count("**") % 2 else ""
+    return (label["heading"] or "") + opening + body
+
+
+REPETITIVE_FRAC = 0.1
+"""Share of repeated n-grams from which evaluations and reports call a text repetitive."""
 
 
 def flags(text: str, finish_reason: str | None) -> dict[str, bool | float]:

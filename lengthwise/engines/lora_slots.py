@@ -32,9 +32,10 @@ class LoraSlot:
 class LoraSlots:
     """The adapters one engine has met, by content."""
 
-    def __init__(self, scratch: Path):
-        """Keep copies under `scratch`, a folder that lives as long as the engine."""
+    def __init__(self, scratch: Path, base: Path):
+        """Keep copies under `scratch`, a folder that lives as long as the engine which serves `base`."""
         self._scratch = scratch
+        self._base = base
         self._by_digest: dict[str, LoraSlot] = {}
 
     def slot(self, adapter: Path, max_rank: int) -> LoraSlot:
@@ -51,10 +52,13 @@ class LoraSlots:
             )
         identity = folder_digest(adapter)
         if identity not in self._by_digest:
+            _check_widths(adapter, self._base)
             number = len(self._by_digest) + 1
             folder = self._scratch / f"adapter-{identity[:16]}"
-            if not folder.exists():
-                shutil.copytree(adapter, folder, ignore=shutil.ignore_patterns("checkpoint-*", "*.pt"))
+            partial = folder.with_suffix(".partial")  # a copy that a full disk cut short must not be served
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(adapter, partial, ignore=shutil.ignore_patterns("checkpoint-*", "*.pt"))
+            partial.rename(folder)
             self._by_digest[identity] = LoraSlot(f"adapter-{identity[:16]}", number, folder)
         return self._by_digest[identity]
 
@@ -67,8 +71,18 @@ def lora_rank(adapter: Path) -> int:
         raise ValueError(f"adapter: {adapter} has no adapter_config.json: give the folder of a PEFT adapter")
     if not weights.is_file():
         raise ValueError(f"adapter: {adapter} has no adapter_model.safetensors: save the adapter again")
-    _tensor_shapes(weights)
-    return int(json.loads(config_file.read_text(encoding="utf-8"))["r"])
+    if not any(".lora_" in name for name in _tensor_shapes(weights)):
+        raise ValueError(
+            f"adapter: {weights} is a safetensors file without LoRA matrices: save the adapter again"
+        )
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"adapter: {config_file} does not describe a LoRA adapter (no rank r): vLLM serves LoRA adapters "
+            "as PEFT saves them; merge others into the base"
+        ) from error
 
 
 def served_rank(rank: int) -> int:
@@ -121,6 +135,27 @@ def write_zero_adapter(base: Path, folder: Path) -> Path:
     )
 
 
+def _check_widths(adapter: Path, base: Path) -> None:
+    """Refuse an adapter made for a base of other widths: vLLM copies a smaller matrix in without a word."""
+    config = base / "config.json"
+    if config.is_file() and "quantization_config" in json.loads(config.read_text(encoding="utf-8")):
+        return  # packed weights do not show their widths
+    widths: dict[str, tuple[int, ...]] = {}
+    for file in base.glob("*.safetensors"):
+        widths |= _tensor_shapes(file)
+    for key, shape in _tensor_shapes(adapter / "adapter_model.safetensors").items():
+        module, _, matrix = key.removeprefix("base_model.model.").partition(".lora_")
+        wanted = widths.get(f"{module}.weight", ())
+        side = {"A.weight": 1, "B.weight": 0}.get(matrix)
+        if side is None or len(wanted) != 2 or len(shape) != 2:
+            continue
+        if shape[side] != wanted[side]:
+            raise ValueError(
+                f"adapter: {adapter} does not fit the model: {key} is {shape[side]} wide where the model has "
+                f"{wanted[side]}: give the base it was trained on"
+            )
+
+
 def _tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes in a safetensors file from its header alone."""
     try:
@@ -134,7 +169,7 @@ def _tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         )
         if file.stat().st_size < 8 + size + last:
             raise ValueError("weights end early")
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(
             f"{file} is not a whole safetensors file ({error}): copy or save it again"
         ) from error

@@ -126,14 +126,16 @@ class Engine:
                     f"model: {server.url} does not serve {self.model!r}; it serves {', '.join(sorted(served))}"
                 )
             told = getattr(served.get(self.model), "max_model_len", None)
-            self.context_length = self.context_length or told or 0
+            if told and self.config.context_length is None:
+                self.context_length = min(told, self.context_length or told)
         if len(errors) == len(self._servers):
             raise EngineError(
                 "engine: no server answers (is it up, is the port right?): " + "; ".join(errors)
             )
         if not self.context_length:
             raise EngineError(
-                "engine: the server does not tell its context length: set engine.context_length (tokens)"
+                "engine: the server does not tell its context length: set engine.context_length (tokens), and "
+                f"check that the base URL is right (most end in /v1): {', '.join(self.config.base_urls)}"
             )
 
     async def stop(self) -> None:
@@ -166,6 +168,7 @@ class Engine:
             raise ContextOverflow(
                 f"a prompt of about {self.count_tokens(prompt)} tokens does not fit the context of "
                 f"{self.context_length}"
+                + ("" if self._tokenizer else ": set engine.tokenizer to the model's id for an exact count")
             )
         request = self._request(prompt, sampling, adapter or self.model)
         self._log.write("started", prompt, sampling, adapter)
@@ -229,7 +232,8 @@ class Engine:
 
 def _refused(error: Any, url: str) -> EngineError:
     text = str(error)
-    if error.status_code == 400 and "context" in text.lower():
+    too_long = "context" in text.lower() or "maximum model length" in text.lower()
+    if error.status_code == 400 and too_long:
         return ContextOverflow(f"{url} refused the prompt as too long: {text}")
     return EngineError(f"{url} refused the request with HTTP {error.status_code}: {text}")
 
@@ -247,18 +251,24 @@ def _completions(response: Any) -> list[Completion]:
         raise EngineError("the server answered without a single choice")
     usage = response.usage
     num_choices = len(response.choices)
+    details = getattr(usage, "completion_tokens_details", None)
+    num_reasoning_tokens = getattr(details, "reasoning_tokens", None) or 0
+    cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
     completions = []
     for index, choice in enumerate(response.choices):
-        reasoning = getattr(choice.message, "reasoning_content", None)
-        # The API counts the tokens of all choices together.
-        num_tokens = usage.completion_tokens // num_choices if usage else 0
-        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        # Not a field of OpenAI's: vLLM calls it reasoning, other servers reasoning_content.
+        reasoning = getattr(choice.message, "reasoning", None) or getattr(
+            choice.message, "reasoning_content", None
+        )
+        # The API counts the tokens of all choices together; the shares add up to its count.
+        num_tokens = _share(usage.completion_tokens, num_choices, index) if usage else 0
         completions.append(
             Completion(
                 text=choice.message.content or "",
                 finish_reason=_FINISH.get(choice.finish_reason, "abort"),
                 num_tokens=num_tokens,
                 reasoning=reasoning,
+                num_reasoning_tokens=_share(num_reasoning_tokens, num_choices, index),
                 model=response.model,
                 usage=Usage(
                     prompt_tokens=usage.prompt_tokens if usage and index == 0 else 0,
@@ -268,3 +278,7 @@ def _completions(response: Any) -> list[Completion]:
             )
         )
     return completions
+
+
+def _share(total: int, num_parts: int, index: int) -> int:
+    return total // num_parts + (index < total % num_parts)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ from lengthwise.engines.orphans import children_die_with_us
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import folder_digest, resolve_model
 from lengthwise.records import Completion, Prompt, Usage, digest
+
+_DEAD = (
+    "vLLM's engine process died (out of memory?): its log above says why. Start the same command again to go on "
+    "where it stopped"
+)
 
 
 @dataclass(kw_only=True)
@@ -87,7 +93,7 @@ class Engine:
         self._ref = resolve_model(*self._spec)
         self._tokenizer = ChatTokenizer(self._ref.path)
         self._scratch = Path(tempfile.mkdtemp(prefix="lengthwise-adapters-"))
-        self._slots = LoraSlots(self._scratch)
+        self._slots = LoraSlots(self._scratch, self._ref.path)
         self._uses_lora = self.config.enable_lora or self._ref.adapter is not None
         wanted_rank = lora_rank(self._ref.adapter) if self._ref.adapter else 16
         self._max_rank = served_rank(self.config.max_lora_rank or wanted_rank)
@@ -178,6 +184,7 @@ class Engine:
         return [self._completion(output, index) for index in range(len(output.outputs))]
 
     async def _run(self, ids: list[int], params: Any, lora: Any) -> Any:
+        from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         output = None
@@ -186,12 +193,13 @@ class Engine:
             async for part in stream:
                 output = part  # one, the last: see FINAL_ONLY
         except EngineDeadError as error:
-            raise EngineDead(
-                "vLLM's engine process died (out of memory?): its log above says why. Start the same command "
-                "again to go on where it stopped"
-            ) from error
-        except ValueError as error:  # vLLM's validation of one request
-            raise EngineError(f"vLLM refused the request: {error}") from error
+            raise EngineDead(_DEAD) from error
+        except (
+            VLLMError,
+            ValueError,
+        ) as error:  # this one request; vLLM 0.32's own errors are no ValueErrors
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise EngineError(f"vLLM refused the request: {type(error).__name__}: {error}{cause}") from error
         if output is None or any(part.finish_reason == "error" for part in output.outputs):
             raise EngineError("vLLM ended the request with an error and no text")
         return output
@@ -244,11 +252,17 @@ class Engine:
 
     async def _load(self, slot: LoraSlot) -> Any:
         from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         request = LoRARequest(slot.name, slot.number, str(slot.folder))
         try:
             await self._engine.add_lora(request)
+        except EngineDeadError as error:
+            raise EngineDead(_DEAD) from error
         except Exception as error:  # vLLM wraps any failure of its worker in a plain Exception
+            # An adapter that failed half-way counts as loaded for vLLM: asked for again, it would be served.
+            with suppress(Exception):
+                await self._engine.remove_lora(slot.number)
             raise EngineError(f"adapter: vLLM cannot serve {slot.folder.name}: {error}") from error
         return request
 
@@ -277,7 +291,7 @@ class Engine:
 
 def _set_environment(config: Config) -> None:
     """Set what vLLM reads from the environment, before it is imported; the user's own settings win."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.cpu_kv_cache_gib))
     # "auto" reserves a core per engine and leaves half of a small machine idle.

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise import lengths
+from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
 from lengthwise.report.builds import DroppedRow, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
 
 DEFAULT_COUNTER = "cjk_alpha"
 ACCOUNTS = ("scored", "empty", "truncated", "repetitive", "failed")
-REPETITIVE_FRAC = 0.1
-"""The share of repeated n-grams from which the evaluation counts a reply as repetitive."""
 _SAMPLES_FILE = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[^_]*)\.jsonl")
 
 

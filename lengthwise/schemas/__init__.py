@@ -1,6 +1,6 @@
 """The keys of the pinned TRL configs, readable without importing TRL or torch.
 
-Importing `trl.SFTConfig` takes many seconds. The JSON files here hold the name, type, default and help of
+Importing `trl.SFTConfig` takes many seconds. The JSON files here hold the name, type and default of
 each of its fields; `python -m lengthwise.schemas.generate` writes them, and a test compares them with TRL.
 """
 

@@ -7,7 +7,6 @@ import enum
 import importlib
 import importlib.metadata
 import json
-import re
 from typing import Any, Literal, get_args, get_origin
 
 from lengthwise.run_dir import atomic_write
@@ -49,12 +48,6 @@ def _spell_one(hint: Any) -> str:
     return _PLAIN.get(hint, "None")
 
 
-def first_sentence(text: str) -> str:
-    """Return the first sentence of a help text, on one line."""
-    flat = re.sub(r"\s+", " ", text or "").strip()
-    return re.split(r"(?<=[.!?]) (?=[A-Z`])", flat, maxsplit=1)[0]
-
-
 def generate(job: str) -> dict[str, Any]:
     """Return the schema of a job's passed-through class, from the live class."""
     module, class_name = CLASSES[job]
@@ -67,13 +60,11 @@ def generate(job: str) -> dict[str, Any]:
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         default = default.value if isinstance(default, enum.Enum) else default
-        help_text = first_sentence(field.metadata.get("help", ""))
-        entries.append({"name": field.name, "type": spell(field.type), "default": default, "help": help_text})
+        entries.append({"name": field.name, "type": spell(field.type), "default": default})
     version = importlib.metadata.version(module)
     return {
         "source": f"{module}.{class_name}",
         "version": version,
-        "license": "Apache-2.0",
         "fields": entries,
     }
 

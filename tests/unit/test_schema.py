@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from lengthwise.schemas import FOLDER, load_schema
-from lengthwise.schemas.generate import first_sentence, generate, spell
+from lengthwise.schemas.generate import generate, spell
 from lengthwise.value_types import Misfit, coerce
 
 
@@ -54,10 +54,6 @@ def test_spelling_of_types():
     assert spell(str | None) == "str | None"
     assert spell(Literal["a", "b"]) == "Literal['a', 'b']"
     assert spell(dict[str, bool] | None) == "dict[str, bool] | None"
-
-
-def test_first_sentence():
-    assert first_sentence("One thing,\n   e.g. this. Two.") == "One thing, e.g. this."
 
 
 def test_schema_equals_the_live_class():

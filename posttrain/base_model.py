@@ -1,0 +1,82 @@
+"""The model that a training job starts from: its folder, tokenizer, chat template and context length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lengthwise.config import ConfigError
+from lengthwise.models import ModelRef, resolve_model
+from posttrain.training_mask import check_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def find_base(spec: str) -> ModelRef:
+    """Return the model to train.
+
+    Raises:
+        ConfigError: it is not to be had, or is an adapter.
+    """
+    try:
+        model = resolve_model(spec)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if model.adapter is not None:
+        raise ConfigError(
+            f"model: {spec} is a LoRA adapter: merge it into its base first, and train the merged model "
+            "(`lengthwise export`)"
+        )
+    return model
+
+
+def load_tokenizer(
+    model: ModelRef, *, chat_template_path: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Return the model's tokenizer, with the chat template of `chat_template_path` if given.
+
+    Raises:
+        ConfigError: the template cannot be found, or there is none.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+    wanted = chat_template_path
+    if wanted is not None and wanted.endswith((".jinja", ".j2")):
+        if not Path(wanted).is_file():
+            raise ConfigError(f"chat_template_path: there is no file {wanted!r} (looked in {Path.cwd()})")
+        tokenizer.chat_template = Path(wanted).read_text(encoding="utf-8")
+    elif wanted is not None:
+        try:
+            other = AutoTokenizer.from_pretrained(wanted, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"chat_template_path: no tokenizer can be loaded from {wanted!r}: {error}"
+            ) from error
+        tokenizer.chat_template = other.chat_template
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def length_limit(
+    model: ModelRef, max_length: int | None, *, trust_remote_code: bool = False
+) -> tuple[int, str]:
+    """Return the longest row in tokens, and where that number is from.
+
+    Raises:
+        ConfigError: neither `max_length` nor the model says.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code).get_text_config()
+    context: int | None = getattr(config, "max_position_embeddings", None)
+    if max_length is None:
+        if not context:
+            raise ConfigError(
+                "max_length: the model's config does not name its context length: set max_length"
+            )
+        return context, "the model's context"
+    if context and max_length > context:
+        return max_length, f"as set; MORE than the model's context of {context:,}"
+    return max_length, "as set"
