@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.config import ConfigError, build_component, component_name
+from lengthwise.config import ConfigError
+from lengthwise.engines import build_engine
 from lengthwise.engines.base import Engine
-from lengthwise.plugins import load_plugin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +40,9 @@ def open_engines(specs: Mapping[str, RoleSpec]) -> dict[str, Engine]:
     opened: dict[str, Engine] = {}
     for role, spec in specs.items():
         if spec.key not in opened:
-            where = f"engine of the {role}"
-            module = load_plugin(
-                "lengthwise.engines", component_name(spec.engine, where=where), wanted="Engine"
+            opened[spec.key] = build_engine(
+                spec.engine, spec.model, spec.adapter, where=f"engine of the {role}"
             )
-            options = build_component(module.Config, spec.engine, where=where)
-            opened[spec.key] = module.Engine(spec.model, options, adapter=spec.adapter)
     return {role: opened[spec.key] for role, spec in specs.items()}
 
 

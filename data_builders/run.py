@@ -29,9 +29,9 @@ from lengthwise.config import (
     option,
     parse_config,
 )
-from lengthwise.engines.base import Engine, EngineError, require
+from lengthwise.engines.base import Engine, require
 from lengthwise.job import run_main
-from lengthwise.journal import Journal, JournalError
+from lengthwise.journal import Journal
 from lengthwise.plugins import load_plugin
 from lengthwise.records import Sample
 from lengthwise.run_dir import RunDir, atomic_write, git_commit, run_folder
@@ -106,11 +106,11 @@ def _job(argv: Sequence[str] | None) -> int:
     specs = role_specs(
         RoleSpec(model=config.model, adapter=config.adapter, engine=config.engine),
         config.roles,
-        builder.ROLES,
+        getattr(builder, "ROLES", ("model",)),
     )
     engines = open_engines(specs)
     for engine in engines.values():
-        require(engine, builder.REQUIRES, f"builder {name}")
+        require(engine, getattr(builder, "REQUIRES", frozenset()), f"builder {name}")
     folder = run_folder("build", config.name, config.output_dir)
     source = read_source(
         config.data,
@@ -132,11 +132,6 @@ def _job(argv: Sequence[str] | None) -> int:
     )
     try:
         run_async(build.execute())
-    except (EngineError, JournalError) as error:
-        print(
-            f"build failed: {error}\nstart the same command again to go on where it stopped", file=sys.stderr
-        )
-        return 1
     finally:
         run.close()
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError, did_you_mean
-from lengthwise.records import LengthTarget, Message, Sample, sample_id
+from lengthwise.records import LengthTarget, Message, Sample, sample_id, unique_ids
 from lengthwise.run_dir import InputFile
 
 SHIPPED = Path(__file__).parent / "prompts" / "writing_instructions.jsonl"
@@ -78,22 +78,6 @@ def limited(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sam
     order = list(range(len(samples)))
     random.Random(seed).shuffle(order)
     return [samples[index] for index in sorted(order[:limit])]
-
-
-def unique_ids(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
-    """Return the samples with a number behind each id that is taken ("7", "7#2"), and how many got one."""
-    taken: set[str] = set()
-    unique: list[Sample] = []
-    num_renamed = 0
-    for sample in samples:
-        name, copy = sample.id, 1
-        while name in taken:
-            copy += 1
-            name = f"{sample.id}#{copy}"
-        taken.add(name)
-        num_renamed += copy > 1
-        unique.append(sample if copy == 1 else replace(sample, id=name))
-    return unique, num_renamed
 
 
 def duplicate_prompts(samples: Iterable[Sample], *columns: str | None) -> dict[str, str]:

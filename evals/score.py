@@ -116,7 +116,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
 def score_rows(task: Task, path: Path) -> ScoredFile:
     """Score every output in a JSON Lines file, in order; bad rows are described, not scored."""
     result = ScoredFile()
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -137,7 +137,7 @@ def row_length(row: Mapping[str, Any]) -> LengthTarget:
         >>> row_length({"length": "at least 300 words"}).relation
         'at_least'
     """
-    value = row.get("requested", row.get("length"))
+    value = row.get("requested") or row.get("length")
     if value is not None:
         return _length_of(value)
     prompt = _prompt_of(row)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +82,6 @@ def text_field(where: str, row: Mapping[str, Any], *names: str) -> str:
     raise ConfigError(f"{where}: no text in {' or '.join(names)}; the row has {', '.join(sorted(row))}")
 
 
-def unique_ids(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples with repeated ids numbered (`x`, `x#2`), so that an id names one row."""
-    seen: dict[str, int] = {}
-    result = []
-    for sample in samples:
-        seen[sample.id] = seen.get(sample.id, 0) + 1
-        number = seen[sample.id]
-        result.append(sample if number == 1 else replace(sample, id=f"{sample.id}#{number}"))
-    return result
-
-
 def doc_of(sample: Sample) -> dict[str, Any]:
     """Return the sample as a JSON map: the prompt's last user turn and the source's own fields."""
     return {"prompt": sample.instruction, **sample.metadata}
@@ -109,7 +97,7 @@ def identity_hashes(doc: Mapping[str, Any], prompt: Sequence[Message], target: A
 
 
 def _rows_of_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
         try:
             rows = json.loads(text)

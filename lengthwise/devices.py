@@ -22,18 +22,22 @@ def has_cuda() -> bool:
 
 
 @cache
-def best_dtype() -> str:
-    """Return `bfloat16` where the machine multiplies in it natively, else `float32`.
+def cpu_has_bfloat16() -> bool:
+    """Return whether the CPU multiplies bfloat16 matrices in hardware (AVX512-BF16, AMX, or Arm's own).
 
-    A CPU without AVX512-BF16 or AMX emulates bfloat16: measured about half as fast as float32.
+    Elsewhere they are emulated: 2 to 29 times slower than float32 on an AVX2 machine, by the shape. With AVX512-BF16
+    they are 2.6 times faster.
     """
-    if has_cuda():
-        return "bfloat16"
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
-        return "float32"
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def best_dtype() -> str:
+    """Return `bfloat16` where the machine multiplies in it natively, else `float32`."""
+    return "bfloat16" if has_cuda() or cpu_has_bfloat16() else "float32"
 
 
 def num_cores() -> int:

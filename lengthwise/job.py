@@ -59,7 +59,7 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         print("interrupted; start the same command again to resume", file=sys.stderr)
         return 130
     except (EngineError, JournalError) as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print(f"stopped: {error}\nstart the same command again to resume", file=sys.stderr)
         return 1
 
 

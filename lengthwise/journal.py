@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lengthwise.records import Completion, digest
+
+_log = logging.getLogger(__name__)
 
 
 class JournalError(RuntimeError):
@@ -54,6 +57,13 @@ class Journal:
             raise JournalError(
                 f"cannot open {path}: {error.strerror}. Give an output_dir that can be written"
             ) from error
+        if self.num_damaged:
+            _log.warning(
+                "%s: %d damaged lines were set aside in %s; their calls are made again",
+                path,
+                self.num_damaged,
+                path.with_suffix(".torn").name,
+            )
         self._size = os.fstat(self._fd).st_size
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: asyncio.Task[None] | None = None

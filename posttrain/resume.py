@@ -159,7 +159,7 @@ class StopRequest:
 
         asked = self.signal or 0
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            device = "cuda" if "nccl" in dist.get_backend() else "cpu"
             flag = torch.tensor([asked], device=device)
             dist.all_reduce(flag, op=dist.ReduceOp.MAX)
             asked = int(flag.item())

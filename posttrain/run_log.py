@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ def run_log(path: Path) -> TrainerCallback:
                 **{key: value for key, value in logs.items() if key != "epoch"},
                 "elapsed_seconds": round(time.monotonic() - self.begun, 3),
             }
+            if "train_loss" in line:
+                line["train_loss"] = mean_loss(state.log_history)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, default=float) + "\n")
 
@@ -57,6 +60,26 @@ def keep_steps(path: Path, last_step: int) -> None:
         if row["step"] <= last_step and "train_runtime" not in row:
             kept.append(line + "\n")
     atomic_write(path, "".join(kept))
+
+
+def mean_loss(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean loss over all logged steps, or None if none was logged.
+
+    The trainer's own `train_loss` divides the losses since the last start by the steps since the first.
+
+    Args:
+        history: what was logged, each entry standing for the steps since the one before.
+
+    Example:
+        >>> mean_loss([{"step": 1, "loss": 4.0}, {"step": 3, "loss": 1.0}])
+        2.0
+    """
+    total, before = 0.0, 0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - before)
+            before = entry["step"]
+    return total / before if before else None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from lengthwise.run_dir import InputFile, RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
 from posttrain.resume import keep_run_config
+from posttrain.run_log import mean_loss
 from posttrain.train_data import TrainingData
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def account(
-    job: SFTJob, data: TrainingData, model: ModelRef, max_length: int, trainer: SFTTrainer, loss: float
+    job: SFTJob, data: TrainingData, model: ModelRef, max_length: int, trainer: SFTTrainer
 ) -> dict[str, Any]:
     """Return the manifest's `training` entry."""
     rows, tokens = data.over_length
@@ -46,7 +47,7 @@ def account(
         "dtype": weights_dtype(job.dtype, is_lora=job.lora is not None),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
-        "train_loss": loss,
+        "train_loss": mean_loss(trainer.state.log_history),
         "num_processes": trainer.args.world_size,
         "device": trainer.args.device.type,
     }

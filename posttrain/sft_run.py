@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,9 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     data = _prepare(job, sources, tokenizer, max_length)
     eval_data = _prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None
-    inputs = [_input(item) for item in data.sources + (eval_data.sources if eval_data else [])]
+    inputs: list[InputFile] = []
     if run.writes:
+        inputs = [_input(item) for item in data.sources + (eval_data.sources if eval_data else [])]
         _same_data_as_before(run, data)
         refused = [*data.refused, *(eval_data.refused if eval_data else [])]
         lines = [json.dumps(r.to_dict(), ensure_ascii=False) + "\n" for r in refused]
@@ -73,21 +74,21 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
             f"start       {f'from {checkpoint}' if checkpoint else 'at step 0'}",
         ]
         print("\n".join(header), flush=True)
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if stop.signal is not None:
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         if _is_main():
             print(
                 f"stopped at step {trainer.state.global_step}; start the same command again to go on",
                 flush=True,
             )
         return 128 + stop.signal
-    training = account(job, data, model, max_length, trainer, result.training_loss)
+    training = account(job, data, model, max_length, trainer)
     save(job, run, trainer, training)
     if run.writes:
         finish(job, run, model, data, inputs, training)
-        print(
-            f"finished    {run.path}: {training['steps']} steps, loss {result.training_loss:.4f}", flush=True
-        )
+        loss = training["train_loss"]
+        shown = "not logged" if loss is None else f"{loss:.4f}"
+        print(f"finished    {run.path}: {training['steps']} steps, mean loss {shown}", flush=True)
     return 0
 
 
@@ -114,8 +115,7 @@ def make_trainer(
         callbacks=[run_log(run.path / "metrics.jsonl"), stop.callback()],
     )
     if job.lora is not None and not Path(job.model).exists() and not job.model.startswith("embedded:"):
-        # An adapter should name its base so that it loads on another machine too, not by a path in this
-        # cache.
+        # By its id, not by a path in this cache, the adapter finds its base on another machine too.
         model_with_adapter: Any = trainer.model
         model_with_adapter.peft_config["default"].base_model_name_or_path = job.model
     return trainer
@@ -199,7 +199,7 @@ def _same_data_as_before(run: RunDir, data: TrainingData) -> None:
 
 def _stop_at_end_of_turn(
     trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, data: TrainingData
-) -> Iterator[str]:
+) -> list[str]:
     """Make the saved model stop where it was taught to; an adapter cannot carry this, so it is said."""
     model: Any = trainer.model
     config = model.generation_config
@@ -207,14 +207,14 @@ def _stop_at_end_of_turn(
     known = [] if known is None else [known] if isinstance(known, int) else list(known)
     taught = sorted(frozenset[int]().union(*(row.end_of_turn_ids for row in data.rows)))
     missing = [token for token in taught if token not in known]
-    if missing:
-        config.eos_token_id = [*known, *missing]
-        names = ", ".join(repr(tokenizer.decode([token])) for token in missing)
-        yield (
-            f"WARNING     turns end in {names}, at which the base model's generation_config does not stop: "
-            "it is added where a full model is saved; with an adapter give it as a stop token when you "
-            "generate"
-        )
+    if not missing:
+        return []
+    config.eos_token_id = [*known, *missing]
+    names = ", ".join(repr(tokenizer.decode([token])) for token in missing)
+    return [
+        f"WARNING     turns end in {names}, at which the base model's generation_config does not stop: it is "
+        "added where a full model is saved; with an adapter give it as a stop token when you generate"
+    ]
 
 
 def _devices(trainer: SFTTrainer) -> str:

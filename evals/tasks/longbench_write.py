@@ -13,10 +13,10 @@ S_l knows one asked number: of a range it takes the middle, of "at least" and "a
 from __future__ import annotations
 
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field, unique_ids
+from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field
 from lengthwise.config import ConfigError
 from lengthwise.lengths import count_cjk_alpha, log_length_ratio, longbench_length_score
-from lengthwise.records import LengthTarget, Prompt, Sample
+from lengthwise.records import LengthTarget, Prompt, Sample, unique_ids
 
 VERSION = 1
 METRICS = (
@@ -53,7 +53,7 @@ def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
         if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
             raise ConfigError(f"{where}: length must be a positive whole number of words, not {length!r}")
         samples.append(row_sample(row, text_field(where, row, "prompt"), LengthTarget.about(length)))
-    return unique_ids(samples)
+    return unique_ids(samples)[0]
 
 
 def prompt(sample: Sample) -> Prompt:

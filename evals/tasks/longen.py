@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field, unique_ids
+from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field
 from lengthwise.config import ConfigError
 from lengthwise.lengths import count_cjk_ws, longen_score
-from lengthwise.records import LengthTarget, Prompt, Relation, Sample
+from lengthwise.records import LengthTarget, Prompt, Relation, Sample, unique_ids
 
 VERSION = 1
 METRICS = (Metric(name="length_score", counter="cjk_ws"),)
@@ -46,7 +46,7 @@ def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
             samples.append(own_sample(where, row))
         else:
             samples.append(row_sample(row, text_field(where, row, "query"), _target(where, row)))
-    return unique_ids(samples)
+    return unique_ids(samples)[0]
 
 
 def prompt(sample: Sample) -> Prompt:

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_schema, read_rows, row_sample, text_field, unique_ids
+from evals.sources import own_schema, read_rows, row_sample, text_field
 from lengthwise.config import ConfigError
 from lengthwise.lengths import TLG_TARGETS, count_regex_w, tlg_level, tlg_match
-from lengthwise.records import LengthTarget, Prompt, Sample, user
+from lengthwise.records import LengthTarget, Prompt, Sample, unique_ids, user
 
 VERSION = 1
 METRICS = (
@@ -42,7 +42,7 @@ def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
     """
     rows = [(w, r) for w, r in read_rows(source) if not (own_schema(r) and r.get("language") == "zh")]
     drawn = draw_targets(len(rows), draw_seed)
-    return unique_ids([_sample(where, row, drawn[index]) for index, (where, row) in enumerate(rows)])
+    return unique_ids([_sample(where, row, drawn[index]) for index, (where, row) in enumerate(rows)])[0]
 
 
 def prompt(sample: Sample) -> Prompt:

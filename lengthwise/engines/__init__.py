@@ -9,13 +9,16 @@ from typing import Any
 from lengthwise.engines.base import Engine
 
 
-def build_engine(spec: Mapping[str, Any], model: str, adapter: str | None = None) -> Engine:
+def build_engine(
+    spec: Mapping[str, Any], model: str, adapter: str | None = None, *, where: str = "engine"
+) -> Engine:
     """Return the engine that a config's `engine` map describes, not yet started.
 
     Args:
         spec: `{name: vllm, <its options>}`.
         model: a model id as `lengthwise.models` reads it, or the served name for `openai_http`.
         adapter: a LoRA adapter that answers by default.
+        where: the field that holds the map, for messages.
 
     Raises:
         ConfigError: for an unknown engine or option.
@@ -26,7 +29,7 @@ def build_engine(spec: Mapping[str, Any], model: str, adapter: str | None = None
     name = spec.get("name", "vllm")
     module = load_plugin("lengthwise.engines", name)
     options = {key: value for key, value in spec.items() if key != "name"}
-    return module.Engine(model, build_component(module.Config, options, where="engine"), adapter=adapter)
+    return module.Engine(model, build_component(module.Config, options, where=where), adapter=adapter)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lengthwise.records import Prompt
+from lengthwise.value_types import ConfigError
 
 
 class ChatTokenizer:
@@ -15,13 +16,13 @@ class ChatTokenizer:
         """Load the tokenizer of the model in `folder`.
 
         Raises:
-            ValueError: if the model has no chat template.
+            ConfigError: if the model has no chat template.
         """
         from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         if not self.tokenizer.chat_template:
-            raise ValueError(
+            raise ConfigError(
                 f"model: {folder} has no chat template (a base model?): add a chat_template.jinja to the "
                 "folder or choose an instruct model"
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ class Engine:
             )
         model: Any = AutoModelForCausalLM.from_pretrained(self._ref.path, dtype=dtype)
         self._model = model.to(device).eval()
+        tokenizer = self._tokenizer.tokenizer
+        self._pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.context_length = self.config.max_model_len or self._model.config.max_position_embeddings
 
     async def stop(self) -> None:
@@ -89,6 +93,10 @@ class Engine:
             raise EngineError(
                 "the hf engine cannot follow a JSON schema: use vllm, or a prompt that asks for it"
             )
+        if sampling.n > 1 and sampling.temperature == 0:
+            raise EngineError(
+                f"{sampling.n} completions at temperature 0 would be equal: ask for 1 or raise the temperature"
+            )
         ids = self._tokenizer.encode(prompt)
         room = self.context_length - len(ids)
         if room < 1 or (sampling.max_tokens or 1) > room:
@@ -100,7 +108,16 @@ class Engine:
         async with self._busy:
             folder = Path(adapter) if adapter is not None else self._ref.adapter
             self._use_adapter(folder)
-            completions = await asyncio.to_thread(self._generate, ids, sampling, sampling.max_tokens or room)
+            cancelled = threading.Event()
+            work = asyncio.create_task(
+                asyncio.to_thread(self._generate, ids, sampling, sampling.max_tokens or room, cancelled)
+            )
+            try:
+                completions = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                cancelled.set()
+                await asyncio.wait([work])  # the thread must be done with the model before the next request
+                raise
         self._log.write("finished", prompt, sampling, adapter)
         return completions
 
@@ -111,14 +128,22 @@ class Engine:
             return
         identity = folder_digest(folder)
         if identity not in self._adapters:
-            name = f"adapter_{len(self._adapters)}"
-            self._model.load_adapter(str(folder), adapter_name=name)
+            name = f"adapter_{identity[:16]}"
+            try:
+                self._model.load_adapter(str(folder), adapter_name=name)
+            except Exception as error:  # transformers and PEFT raise whatever they meet
+                with suppress(Exception):
+                    self._model.delete_adapter(name)  # half of it may be in place
+                raise EngineError(f"adapter: transformers cannot load {folder}: {error}") from error
             self._adapters[identity] = name
         self._model.enable_adapters()
         self._model.set_adapter(self._adapters[identity])
 
-    def _generate(self, ids: list[int], sampling: Sampling, max_tokens: int) -> list[Completion]:
+    def _generate(
+        self, ids: list[int], sampling: Sampling, max_tokens: int, cancelled: threading.Event
+    ) -> list[Completion]:
         import torch
+        from transformers import StoppingCriteriaList
 
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
@@ -137,8 +162,9 @@ class Engine:
                 num_return_sequences=sampling.n,
                 max_new_tokens=max_tokens,
                 stop_strings=list(sampling.stop) or None,
+                stopping_criteria=StoppingCriteriaList([lambda ids, scores, **_: cancelled.is_set()]),
                 tokenizer=tokenizer,
-                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+                pad_token_id=self._pad,
                 output_logits=sampling.logprobs,
                 return_dict_in_generate=True,
             )
@@ -165,6 +191,10 @@ class Engine:
         for stop in sampling.stop:
             if stop in text:
                 text, stopped = text[: text.index(stop)], True
+                while (
+                    tokens[-1] in ends or tokens[-1] == self._pad
+                ):  # what filled up the batch's shorter rows
+                    tokens = tokens[:-1]
         logprobs = None
         if sampling.logprobs:
             import torch

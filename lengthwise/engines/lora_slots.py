@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lengthwise.models import folder_digest
+from lengthwise.value_types import ConfigError
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 
@@ -42,11 +43,11 @@ class LoraSlots:
         """Return the slot of the adapter as its files are now, a new one when they changed.
 
         Raises:
-            ValueError: if the folder holds no adapter that the engine can serve.
+            ConfigError: if the folder holds no adapter that the engine can serve.
         """
         rank = lora_rank(adapter)
         if rank > max_rank:
-            raise ValueError(
+            raise ConfigError(
                 f"adapter: {adapter} has rank {rank}, above the engine's max_lora_rank {max_rank}: "
                 f"set engine.max_lora_rank to {served_rank(rank)}"
             )
@@ -68,18 +69,18 @@ def lora_rank(adapter: Path) -> int:
     config_file = adapter / "adapter_config.json"
     weights = adapter / "adapter_model.safetensors"
     if not config_file.is_file():
-        raise ValueError(f"adapter: {adapter} has no adapter_config.json: give the folder of a PEFT adapter")
+        raise ConfigError(f"adapter: {adapter} has no adapter_config.json: give the folder of a PEFT adapter")
     if not weights.is_file():
-        raise ValueError(f"adapter: {adapter} has no adapter_model.safetensors: save the adapter again")
+        raise ConfigError(f"adapter: {adapter} has no adapter_model.safetensors: save the adapter again")
     if not any(".lora_" in name for name in _tensor_shapes(weights)):
-        raise ValueError(
+        raise ConfigError(
             f"adapter: {weights} is a safetensors file without LoRA matrices: save the adapter again"
         )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise ConfigError(
             f"adapter: {config_file} does not describe a LoRA adapter (no rank r): vLLM serves LoRA adapters "
             "as PEFT saves them; merge others into the base"
         ) from error
@@ -90,7 +91,7 @@ def served_rank(rank: int) -> int:
     for served in _RANKS:
         if rank <= served:
             return served
-    raise ValueError(f"adapter: vLLM serves LoRA up to rank {_RANKS[-1]}, not {rank}: merge the adapter")
+    raise ConfigError(f"adapter: vLLM serves LoRA up to rank {_RANKS[-1]}, not {rank}: merge the adapter")
 
 
 def write_zero_adapter(base: Path, folder: Path) -> Path:
@@ -99,7 +100,7 @@ def write_zero_adapter(base: Path, folder: Path) -> Path:
     One projection of the first layer is enough: vLLM fills the modules an adapter does not name with zeros.
 
     Raises:
-        ValueError: if the base has no safetensors weights with a layer-0 projection in them.
+        ConfigError: if the base has no safetensors weights with a layer-0 projection in them.
     """
     import numpy as np
     from safetensors.numpy import save_file
@@ -129,7 +130,7 @@ def write_zero_adapter(base: Path, folder: Path) -> Path:
                 }
                 (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
                 return folder
-    raise ValueError(
+    raise ConfigError(
         f"model: no safetensors weights with a layer-0 attention projection in {base}: adapters cannot be "
         "served beside the base on CPU; merge the adapter into the base and serve the merged model"
     )
@@ -150,7 +151,7 @@ def _check_widths(adapter: Path, base: Path) -> None:
         if side is None or len(wanted) != 2 or len(shape) != 2:
             continue
         if shape[side] != wanted[side]:
-            raise ValueError(
+            raise ConfigError(
                 f"adapter: {adapter} does not fit the model: {key} is {shape[side]} wide where the model has "
                 f"{wanted[side]}: give the base it was trained on"
             )
@@ -170,7 +171,7 @@ def _tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         if file.stat().st_size < 8 + size + last:
             raise ValueError("weights end early")
     except (struct.error, ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(
+        raise ConfigError(
             f"{file} is not a whole safetensors file ({error}): copy or save it again"
         ) from error
     return {key: tuple(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}

@@ -146,8 +146,8 @@ class Engine:
         self._log.close()
 
     def weights_identity(self, adapter: str | None = None) -> str:
-        """Return a digest of the served name and URLs: a remote server does not show its weights."""
-        return digest(["openai_http", sorted(self.config.base_urls), adapter or self.model])
+        """Return a digest of the served name: a remote server does not show its weights."""
+        return digest(["openai_http", adapter or self.model])
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the exact number with `tokenizer` set, else an estimate on the high side."""

@@ -176,28 +176,27 @@ class Engine:
             EngineError: for any other refusal of vLLM's.
         """
         ids = self._tokenizer.encode(prompt)
-        params = self._sampling_params(sampling, self._room(len(ids), sampling))
+        room = self._room(len(ids), sampling)
         lora = await self._lora(adapter)
         self._log.write("started", prompt, sampling, adapter)
-        output = await self._run(ids, params, lora)
+        output = await self._run(ids, sampling, room, lora)
         self._log.write("finished", prompt, sampling, adapter)
         return [self._completion(output, index) for index in range(len(output.outputs))]
 
-    async def _run(self, ids: list[int], params: Any, lora: Any) -> Any:
+    async def _run(self, ids: list[int], sampling: Sampling, room: int, lora: Any) -> Any:
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         output = None
         try:
+            params = self._sampling_params(sampling, room)
             stream = self._engine.generate({"prompt_token_ids": ids}, params, uuid4().hex, lora_request=lora)
             async for part in stream:
                 output = part  # one, the last: see FINAL_ONLY
         except EngineDeadError as error:
             raise EngineDead(_DEAD) from error
-        except (
-            VLLMError,
-            ValueError,
-        ) as error:  # this one request; vLLM 0.32's own errors are no ValueErrors
+        except (VLLMError, ValueError) as error:
+            # This one request was refused; not all errors of vLLM 0.32 are ValueErrors.
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise EngineError(f"vLLM refused the request: {type(error).__name__}: {error}{cause}") from error
         if output is None or any(part.finish_reason == "error" for part in output.outputs):
@@ -240,7 +239,7 @@ class Engine:
         """Return vLLM's request for the adapter that should answer, loaded before any request uses it."""
         if not self._uses_lora:
             if adapter is not None:
-                raise ValueError("engine: this engine serves no adapters: set engine.enable_lora to true")
+                raise EngineError("engine: this engine serves no adapters: set engine.enable_lora to true")
             return None
         slot = self._default_slot if adapter is None else self._slots.slot(Path(adapter), self._max_rank)
         if slot is None:

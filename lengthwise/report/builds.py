@@ -37,8 +37,8 @@ class DroppedRow:
 
     @property
     def kind(self) -> str:
-        """The reason without its detail (what follows a colon)."""
-        return self.reason.partition(":")[0].strip() or "no reason given"
+        """The reason, or that there is none."""
+        return self.reason.strip() or "no reason given"
 
 
 @dataclass(kw_only=True)

@@ -33,7 +33,9 @@ def build_command(folder: Path, request_log: Path) -> list[str]:
 
 
 def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
 
 
 def engine_processes(owner: int) -> list[int]:
@@ -42,7 +44,9 @@ def engine_processes(owner: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if f"LENGTHWISE_ENGINE_OWNER={owner}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                if f"LENGTHWISE_ENGINE_OWNER={owner}".encode() in (entry / "environ").read_bytes().split(
+                    b"\0"
+                ):
                     found.append(int(entry.name))
             except OSError:
                 continue

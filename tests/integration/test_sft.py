@@ -205,6 +205,9 @@ def test_lora_stops_on_sigterm_and_resumes_to_the_same_losses(rows, tmp_path):
     assert code == 0, output
     assert "start       from" in output and "checkpoint-" in output
     assert losses(halves) == pytest.approx(losses(whole), abs=1e-4)
+    manifests = [json.loads((f / "manifest.json").read_text(encoding="utf-8")) for f in (whole, halves)]
+    means = [m["training"]["train_loss"] for m in manifests]
+    assert means[0] == pytest.approx(sum(losses(whole).values()) / 4) == pytest.approx(means[1], abs=1e-4)
     assert list(losses(halves)) == [1, 2, 3, 4]
 
     code, output = run("--name=halves", f"--output_dir={halves}", *shared)

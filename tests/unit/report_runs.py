@@ -146,7 +146,7 @@ def write_build(path: Path, rng: random.Random) -> Path:
                 "calls": [],
             }
         )
-    reasons = ["s_l below 80"] * 6 + ["repeated 4-grams: 0.41"] * 3 + ["plan not parsed"] * 2
+    reasons = ["s_l below 80"] * 6 + ["final: repetition"] * 3 + ["plan not parsed"] * 2
     dropped = [{"id": f"seed-{50 + i}", "outcome": "rejected", "reason": r} for i, r in enumerate(reasons)]
     dropped += [
         {"id": f"seed-{70 + i}", "outcome": "failed", "reason": "engine: ContextOverflow"} for i in range(2)

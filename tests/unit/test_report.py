@@ -335,9 +335,9 @@ def test_build_outcomes_add_up_and_disagreement_is_said(tmp_path: Path) -> None:
     assert (run.build.kept, run.build.rejected, run.build.failed) == (48, 11, 2)
     assert run.build.reasons == [
         ("rejected", "s_l below 80", 6),
-        ("rejected", "repeated 4-grams", 3),
+        ("rejected", "final: repetition", 3),
         ("rejected", "plan not parsed", 2),
-        ("failed", "engine", 2),
+        ("failed", "engine: ContextOverflow", 2),
     ]
     text = " ".join(Page(render([run])).text.split())
     assert "48 kept + 11 rejected + 2 failed = 61 inputs" in text

@@ -12,11 +12,10 @@ from data_builders.sources import (
     duplicate_prompts,
     limited,
     read_source,
-    unique_ids,
 )
 from lengthwise.config import ConfigError
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.records import LengthTarget, Message, Sample, sample_id, user
+from lengthwise.records import LengthTarget, Message, Sample, sample_id, unique_ids, user
 
 
 def write(path: Path, *rows: object) -> str:

@@ -218,6 +218,19 @@ def test_prepare_accounts_for_every_row(tmp_path, tokenizer):
     assert "4 rows read, 2 unreadable, 1 over-length, 1 trained on" in header
 
 
+def test_prepare_mixes_by_weight(tmp_path, tokenizer):
+    sources = []
+    for name, count, weight in (("a", 2, 1.0), ("b", 6, 3.0)):
+        rows = [{"prompt": f"{name}{i}", "completion": "Yo"} for i in range(count)]
+        file = write_jsonl(tmp_path / f"{name}.jsonl", rows)
+        sources.append(DataSource(path=str(file), weight=weight))
+    data = prepare(sources, tokenizer, **options(mixture_rows=16))
+    assert [(c.usable, c.drawn) for c in data.counts] == [(2, 4), (6, 12)]
+    assert Counter(r.row.messages[0].content for r in data.rows)["a0"] == 2
+    header = "\n".join(header_lines(data, max_length=9, limit_from="set", policy="raise"))
+    assert "2 rows read, 0 unreadable, 0 over-length, 4 trained on (2.00 times)" in header
+
+
 def test_the_dataset_has_what_the_trainer_needs(tmp_path, tokenizer):
     file = write_jsonl(tmp_path / "rows.jsonl", [{"messages": CHAT}, {"prompt": "Hi", "completion": "Yo"}])
     dataset = prepare([DataSource(path=str(file))], tokenizer, **options()).to_dataset()
