@@ -19,14 +19,11 @@ def find_base(spec: str) -> ModelRef:
     Raises:
         ConfigError: it is not to be had, or is an adapter.
     """
-    try:
-        model = resolve_model(spec)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    model = resolve_model(spec)
     if model.adapter is not None:
         raise ConfigError(
             f"model: {spec} is a LoRA adapter: merge it into its base first, and train the merged model "
-            "(`lengthwise export`)"
+            "(PEFT's merge_and_unload and save_pretrained)"
         )
     return model
 

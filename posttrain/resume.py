@@ -103,6 +103,8 @@ def clear_unstarted(folder: Path) -> None:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return
+        if not _is_ours(lock):
+            return
         for name in ("config.json", "data_digest.txt", "dropped.jsonl", "metrics.jsonl", ".lock"):
             (folder / name).unlink(missing_ok=True)
         for cut_short in folder.glob("checkpoint-*"):
@@ -170,3 +172,11 @@ class StopRequest:
         self.signal = number
         self.restore()
         print("stopping after this step, with a checkpoint; a second signal stops at once", flush=True)
+
+
+def _is_ours(lock: Path) -> bool:
+    """Return whether the lock file notes a training run; one torn by a crash notes nothing and is left alone."""
+    try:
+        return json.loads(lock.read_text(encoding="utf-8")).get("job") == "sft"
+    except ValueError:
+        return False

@@ -1,7 +1,7 @@
 """Supervised fine-tuning on conversations, full or LoRA, with TRL's SFTTrainer.
 
-The loss is the mean over all supervised tokens of a global batch, as LongWriter asks for (arXiv 2408.07055,
-section 4.1: a mean over rows would give each token of a long answer too little weight); that is TRL's
+The loss is the mean over all supervised tokens of a global batch, as LongWriter asks for (arXiv 2408.07055:
+a mean over rows would give each token of a long answer too little weight); that is TRL's
 default. Only assistant turns with their end-of-turn token carry loss. There is no silent length limit: see
 `over_length`.
 """

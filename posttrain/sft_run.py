@@ -213,7 +213,7 @@ def _stop_at_end_of_turn(
     names = ", ".join(repr(tokenizer.decode([token])) for token in missing)
     return [
         f"WARNING     turns end in {names}, at which the base model's generation_config does not stop: it is "
-        "added where a full model is saved; with an adapter give it as a stop token when you generate"
+        "added where a full model is saved; for an adapter add it to eos_token_id in the base's own file"
     ]
 
 

@@ -191,9 +191,8 @@ class Engine:
         for stop in sampling.stop:
             if stop in text:
                 text, stopped = text[: text.index(stop)], True
-                while (
-                    tokens[-1] in ends or tokens[-1] == self._pad
-                ):  # what filled up the batch's shorter rows
+                # A row that stopped before the others is filled up.
+                while tokens[-1] in ends or tokens[-1] == self._pad:
                     tokens = tokens[:-1]
         logprobs = None
         if sampling.logprobs:

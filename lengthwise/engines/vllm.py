@@ -134,7 +134,11 @@ class Engine:
             # The prompt asks for JSON; without this a small model fills its budget with white space.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
-        if not on_cpu:
+        if on_cpu:
+            # A prompt prefilled in chunks makes vLLM 0.32 rewind its request's generator, which a CPU generator
+            # cannot do: a single seeded request would kill the engine for all.
+            arguments["enable_chunked_prefill"] = False
+        else:
             arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
         if self._uses_lora:
             num_slots = config.max_loras + 1  # one for what answers without a named adapter

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from random_adapters import write_adapter
 
 from lengthwise.engines import build_engine, scripted
-from lengthwise.engines.base import ContextOverflow, Engine, Sampling
+from lengthwise.engines.base import ContextOverflow, Engine, EngineError, Sampling
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Completion, Message, Prompt, Usage, user
 
@@ -354,9 +355,49 @@ def test_a_schema_is_followed_where_the_engine_says_so(served):
     assert json.loads(reply.text)["answer"] in ("yes", "no")
 
 
+def test_several_completions_at_temperature_0_are_refused_by_real_models(served):
+    sampling = Sampling(n=2, temperature=0.0, max_tokens=4)
+    if served.is_real:
+        with pytest.raises(EngineError):
+            served.ask(STORY, sampling)
+    else:
+        assert len(served.ask(STORY, sampling)) == 2
+
+
 def test_logprobs_are_given_where_the_engine_says_so(served):
     if not served.engine.capabilities.logprobs:
         pytest.skip(f"{served.name} gives no log-probabilities and says so")
     (reply,) = served.ask(STORY, Sampling(temperature=1.0, max_tokens=8, seed=3, logprobs=True))
     assert reply.logprobs is not None and len(reply.logprobs) == reply.num_tokens
     assert all(math.isfinite(value) and value <= 0 for value in reply.logprobs)
+
+
+def test_adapters_answer_by_request_and_leave_the_base_as_it_was(served, tmp_path):
+    if served.name != "hf":
+        pytest.skip("vLLM's adapters have a module of their own; the others have no weights to adapt")
+    base = resolve_model(EMBEDDED).path
+    folders = [str(write_adapter(tmp_path / name, base, seed=seed)) for seed, name in enumerate("ab")]
+    unfit = str(write_adapter(tmp_path / "unfit", base, seed=0, narrower_by=64))
+    sampling = Sampling(temperature=0.0, max_tokens=1, logprobs=True)
+
+    def first_logprob(adapter: str | None) -> float:
+        prompt = user("Write one line about the moon.")
+        (reply,) = served.run(served.engine.generate(prompt, sampling, adapter=adapter))
+        assert reply.logprobs is not None
+        return reply.logprobs[0]
+
+    alone = first_logprob(None)
+    with pytest.raises(EngineError, match=r"adapter: transformers cannot load .*unfit"):
+        first_logprob(unfit)
+    assert first_logprob(None) == pytest.approx(alone, abs=1e-3)
+    a, b = map(first_logprob, folders)
+    assert abs(a - alone) > 0.2 and abs(b - alone) > 0.2 and abs(a - b) > 0.2
+    assert first_logprob(None) == pytest.approx(alone, abs=1e-3)
+    with pytest.raises(EngineError):
+        first_logprob(unfit)
+    assert first_logprob(folders[0]) == pytest.approx(a, abs=1e-3)
+    with pytest.raises(ValueError, match=r"no folder .*nowhere|cannot load .*nowhere"):
+        first_logprob(str(tmp_path / "nowhere"))
+    write_adapter(tmp_path / "a", base, seed=1)  # overwritten in place
+    assert first_logprob(folders[0]) == pytest.approx(b, abs=1e-3)
+    assert served.engine.weights_identity(folders[0]) == served.engine.weights_identity(folders[1])
