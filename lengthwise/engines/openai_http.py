@@ -121,6 +121,12 @@ class Engine:
                 else:
                     errors.append(f"{server.url}: HTTP {error.status_code} {error.message}")
                     continue
+            except (
+                ValueError,
+                AttributeError,
+            ):  # the client passes on what is no JSON, as text or as an error
+                errors.append(f"{server.url}: no model list in the answer (most base URLs end in /v1)")
+                continue
             if served and self.model not in served:
                 raise EngineError(
                     f"model: {server.url} does not serve {self.model!r}; it serves {', '.join(sorted(served))}"
@@ -220,6 +226,8 @@ class Engine:
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise _refused(error, server.url) from error
                 errors.append(f"{server.url}: HTTP {error.status_code}")
+            except ValueError as error:
+                errors.append(f"{server.url}: an answer that is no JSON ({error})")
             finally:
                 server.in_flight -= 1
             server.resting_until = time.monotonic() + _REST_SECONDS
@@ -247,7 +255,7 @@ _FINISH: dict[str | None, Literal["stop", "length", "content_filter", "abort"]] 
 
 
 def _completions(response: Any) -> list[Completion]:
-    if not response.choices:
+    if not getattr(response, "choices", None):  # the client hands on a page of text as a str
         raise EngineError("the server answered without a single choice")
     usage = response.usage
     num_choices = len(response.choices)

@@ -65,7 +65,8 @@ class Server:
 
             def do_GET(self) -> None:
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
-                self.answer(Reply(server.models, server.models_status))
+                told = server.models
+                self.answer(told if isinstance(told, Reply) else Reply(told, server.models_status))
 
             def do_POST(self) -> None:
                 server.times.append(time.monotonic())
@@ -80,7 +81,7 @@ class Server:
                     server.closing.wait(30)
                     self.close_connection = True
                     return
-                body = json.dumps(reply.body).encode()
+                body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status)
                 for name, value in ({"Content-Type": "application/json"} | reply.headers).items():
                     self.send_header(name, value)
@@ -91,7 +92,10 @@ class Server:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Http(ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self._http = Http(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -363,6 +367,21 @@ def test_a_prompt_that_cannot_fit_is_not_sent(server):
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b"<html>a login page</html>", headers={"Content-Type": "text/html"}),
+        Reply(b"{ cut", headers={"Content-Type": "application/json"}),
+        Reply({"detail": "not what was asked for"}),
+    ],
+    ids=["html", "cut", "other"],
+)
+def test_an_answer_in_another_form_is_an_error_of_the_call(server, reply):
+    server.script = [reply]
+    with pytest.raises(EngineError):
+        ask(server)
+
+
 # --- several servers ------------------------------------------------------------------------------
 
 
@@ -432,6 +451,13 @@ def test_no_server_at_all_is_named():
 def test_a_wrong_key_is_said_at_the_start(server):
     server.models, server.models_status = {"error": {"message": "bad key"}}, 401
     with pytest.raises(EngineError, match="HTTP 401.*bad key"):
+        ask(server)
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+def test_a_page_instead_of_a_model_list_is_an_error_of_the_start(server, kind):
+    server.models = Reply(b"<html>welcome</html>", headers={"Content-Type": kind})
+    with pytest.raises(EngineError, match="/v1"):
         ask(server)
 
 
