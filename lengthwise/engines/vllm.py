@@ -179,6 +179,11 @@ class Engine:
             EngineDead: if the engine is gone.
             EngineError: for any other refusal of vLLM's.
         """
+        if sampling.json_schema is not None and prompt[-1].role == "assistant":
+            # A grammar starts at its root with the first generated token, whatever stands before it.
+            raise EngineError(
+                "vLLM cannot follow a JSON schema from the middle: ask for a schema or a prefill"
+            )
         ids = self._tokenizer.encode(prompt)
         room = self._room(len(ids), sampling)
         lora = await self._lora(adapter)

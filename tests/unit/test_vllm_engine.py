@@ -14,7 +14,7 @@ import pytest
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.engines.lora_slots import LoraSlot
 from lengthwise.engines.vllm import Config, Engine
-from lengthwise.records import Usage, user
+from lengthwise.records import Message, Usage, user
 
 pytest.importorskip("vllm")
 
@@ -98,6 +98,14 @@ def test_what_does_not_fit_the_context_is_refused(max_tokens, fits):
         with pytest.raises(ContextOverflow, match="prompt of 4 tokens and max_tokens 17 .* context of 20"):
             generate(started(stub), max_tokens=max_tokens)
         assert stub.params == []
+
+
+def test_a_schema_does_not_go_with_a_prefill():
+    stub = Stub(outputs=[part("a", [7])])
+    prompt = (*user("x"), Message(role="assistant", content='[{"main_point": "'))
+    with pytest.raises(EngineError, match="schema from the middle"):
+        asyncio.run(started(stub).generate(prompt, Sampling(json_schema={"type": "array"})))
+    assert stub.params == []
 
 
 def test_a_dead_engine_is_told_from_a_refused_request():
