@@ -5,7 +5,8 @@ order, which sees the instruction, the whole plan and all text so far. Added, si
 whatever comes back:
 
 - the plan is checked, rescaled to the stated length and repaired (`plans.py`);
-- every section is checked and rewritten once, its fault named (`sections.py`); a cut one is never kept;
+- every section is checked and, if unfit, written once more with its fault named; the fitter one stands, a cut
+  one never does (`sections.py`);
 - the finished text passes a gate: S_l >= 80 against the stated length (the filter that made 666 rows of
   LongWriter-6k train better than all 6,000, arXiv 2410.10210), and little repetition.
 
@@ -31,7 +32,7 @@ from data_builders.plans import (
     plan_bounds,
     plan_schema,
 )
-from data_builders.sections import CHECKS, SectionLimits, section_faults, strip_labels
+from data_builders.sections import CHECKS, SectionLimits, SectionTry, section_faults, strip_labels, unfitness
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import ends_cleanly, language, repeated_ngram_frac
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
@@ -75,6 +76,9 @@ class Config:
     )
     plan_candidates: int = option(1, help="plans sampled at once; the first valid one is taken")
     max_plan_repairs: int = option(2, help="how often the planner may correct an invalid plan")
+    section_candidates: int = option(
+        1, help="versions of a section sampled at once; of the fittest the nearest in length is taken"
+    )
     plan_column: str | None = option(
         "plan",
         help="column with a given plan: a list of {main_point, num_words} or of texts; null ignores it",
@@ -87,7 +91,7 @@ class Config:
     )
     tolerate: list[str] = option(
         default_factory=list,
-        help="section checks that only get recorded when the rewrite fails them too (for very small models): "
+        help="section checks that only get recorded when no try passes them (for very small models): "
         "language, too_short, too_long, overlap, early_conclusion",
     )
     min_length_score: float = option(80.0, help="least S_l (0..100) of a text that has a stated length")
@@ -110,7 +114,7 @@ class Config:
         _check_choice("language", self.language, ("auto", "en", "zh"))
         for check in self.tolerate:
             _check_choice("tolerate", check, CHECKS[3:])
-        for name in ("min_sections", "min_section_words", "plan_candidates"):
+        for name in ("min_sections", "min_section_words", "plan_candidates", "section_candidates"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
         for low, high in (
@@ -282,21 +286,18 @@ def _bounds(target: LengthTarget | None, config: Config) -> PlanBounds:
 
 
 async def write_section(draft: Draft, section: PlannedSection, config: Config) -> None:
-    """Write one section, once more if it is unfit, and add it to the draft."""
+    """Write one section, once more if none of its tries is fit, and add the fittest to the draft."""
     writer = draft.callers["writer"]
     code = prompts.prompt_language(draft.language)
-    planned = section.num_words or 0
     per_word = config.tokens_per_word or TOKENS_PER_WORD[code]
     sampling = Sampling(
+        n=config.section_candidates,
         temperature=config.writer_temperature,
         top_p=config.top_p,
         repetition_penalty=config.repetition_penalty,
-        max_tokens=math.ceil(per_word * planned) + config.reasoning_tokens,
+        max_tokens=math.ceil(per_word * (section.num_words or 0)) + config.reasoning_tokens,
     )
-    limits = SectionLimits(
-        min_ratio=config.min_section_ratio, max_ratio=config.max_section_ratio, max_overlap=config.max_overlap
-    )
-    fault = None
+    tries: list[SectionTry] = []
     for attempt in range(2):
         prompt = prompts.section_prompt(
             draft.system,
@@ -305,31 +306,45 @@ async def write_section(draft: Draft, section: PlannedSection, config: Config) -
             material=draft.material,
             plan=draft.plan,
             written=draft.text,
-            fault=fault,
+            fault=min(tries, key=unfitness).faults[0] if tries else None,
             language=code,
         )
         _check_context(writer, prompt, sampling, "section")
-        (reply,) = await writer(prompt, sampling, step=f"section_{section.index}", attempt=attempt)
-        text = strip_labels(reply.text, section.main_point)
-        faults = section_faults(
-            text,
-            finish_reason=reply.finish_reason,
-            planned=planned,
-            is_last=section.index == len(draft.plan),
-            earlier=draft.text,
-            wanted_language=draft.language,
-            limits=limits,
-        )
-        draft.add_attempt(section, reply, text, faults)
-        if not faults:
+        replies = await writer(prompt, sampling, step=f"section_{section.index}", attempt=attempt)
+        tries += [_read_section(reply, attempt, section, draft, config) for reply in replies]
+        if any(not one.faults for one in tries):
             break
-        fault = faults[0]
-    refused = [fault for fault in faults if fault.check not in config.tolerate]
+    best = min(tries, key=unfitness)
+    draft.add_section(section, tries, best)
+    refused = [fault for fault in best.faults if fault.check not in config.tolerate]
     if refused:
         raise Unfit(
             f"section: {refused[0].check}", f"section {section.index}: {'; '.join(map(str, refused))}"
         )
-    draft.texts.append(text)
+    draft.texts.append(best.text)
+
+
+def _read_section(
+    reply: Completion, attempt: int, section: PlannedSection, draft: Draft, config: Config
+) -> SectionTry:
+    """Return a reply as a section, with what is wrong with it."""
+    text = strip_labels(reply.text, section.main_point)
+    faults = section_faults(
+        text,
+        finish_reason=reply.finish_reason,
+        planned=section.num_words or 0,
+        is_last=section.index == len(draft.plan),
+        earlier=draft.text,
+        wanted_language=draft.language,
+        limits=SectionLimits(
+            min_ratio=config.min_section_ratio,
+            max_ratio=config.max_section_ratio,
+            max_overlap=config.max_overlap,
+        ),
+    )
+    return SectionTry(
+        attempt=attempt, reply=reply, text=text, faults=tuple(faults), planned=section.num_words or 0
+    )
 
 
 def _check_context(caller: Caller, prompt: Prompt, sampling: Sampling, what: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from data_builders import agent_write_prompts as prompts
 from data_builders.plans import Plan, PlannedSection
-from data_builders.sections import SectionFault
+from data_builders.sections import SectionTry
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.records import Completion, LengthTarget, Message, Sample
+from lengthwise.records import LengthTarget, Message, Sample
 from lengthwise.workflow import Caller
 
 FILTER_VERSION = 1
@@ -65,22 +65,29 @@ class Draft:
         """Words of the text so far, as LongBench-Write counts them."""
         return count_cjk_alpha(self.text)
 
-    def add_attempt(
-        self, section: PlannedSection, reply: Completion, text: str, faults: Sequence[SectionFault]
-    ) -> None:
-        """Note one try at a section; the last try's text is the section's."""
-        if not self.sections or self.sections[-1]["index"] != section.index:
-            self.sections.append({"index": section.index, "planned_words": section.num_words, "attempts": []})
-        self.sections[-1]["attempts"].append(
+    def add_section(self, section: PlannedSection, tries: Sequence[SectionTry], best: SectionTry) -> None:
+        """Note all tries at a section and the one to take."""
+        self.sections.append(
             {
-                "finish_reason": reply.finish_reason,
-                "tokens": reply.num_tokens,
-                "words": count_cjk_alpha(text),
-                "label_stripped": text != reply.text.strip(),
-                "faults": [str(fault) for fault in faults],
+                "index": section.index,
+                "planned_words": section.num_words,
+                "words": best.num_words,
+                "tokens": best.reply.num_tokens,
+                "text": best.text,
+                "taken": tries.index(best),
+                "tries": [
+                    {
+                        "attempt": one.attempt,
+                        "finish_reason": one.reply.finish_reason,
+                        "tokens": one.reply.num_tokens,
+                        "words": one.num_words,
+                        "label_stripped": one.text != one.reply.text.strip(),
+                        "faults": [str(fault) for fault in one.faults],
+                    }
+                    for one in tries
+                ],
             }
         )
-        self.sections[-1]["text"] = text
 
     def judge(self, name: str, value: float | None, passed: bool) -> None:
         """Note the verdict of one filter."""
@@ -90,7 +97,7 @@ class Draft:
     def record(self, detail: str | None = None) -> dict[str, Any]:
         """Return the row as far as it got: TRL's `messages` and where every part of it comes from."""
         text = self.text
-        tokens = sum(s["attempts"][-1]["tokens"] for s in self.sections[: len(self.texts)])
+        tokens = sum(s["tokens"] for s in self.sections[: len(self.texts)])
         row: dict[str, Any] = {
             "id": self.sample.id,
             "builder": "agent_write",

@@ -14,7 +14,7 @@ from typing import Any
 
 from lengthwise.degeneration import early_conclusion, is_refusal, language, overlap_frac, strip_section_label
 from lengthwise.lengths import count_cjk_alpha
-from lengthwise.records import FinishReason
+from lengthwise.records import Completion, FinishReason
 
 CHECKS = (
     "truncated",
@@ -41,6 +41,36 @@ class SectionFault:
     def __str__(self) -> str:
         """Return the fault for a record."""
         return self.check + "".join(f" {key}={value}" for key, value in self.values.items())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SectionTry:
+    """One reply to the request for a section."""
+
+    attempt: int
+    """0 for the first request, 1 for the second, which names a fault."""
+    reply: Completion
+    text: str
+    """The reply without labels."""
+    faults: tuple[SectionFault, ...]
+    """What is wrong with it, gravest first; empty: fit."""
+    planned: int
+    """Words the plan gives to the section."""
+
+    @property
+    def num_words(self) -> int:
+        """Words of the text (`cjk_alpha`)."""
+        return count_cjk_alpha(self.text)
+
+
+def unfitness(one: SectionTry) -> tuple[int, int]:
+    """Return a key that is least for the try to take: the one with the lightest fault, then the nearest in length.
+
+    Example:
+        A fit try of 240 words for 300 planned gives (0, 60), a cut one (8, ...).
+    """
+    gravity = len(CHECKS) - CHECKS.index(one.faults[0].check) if one.faults else 0
+    return gravity, abs(one.num_words - one.planned)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

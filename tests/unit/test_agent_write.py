@@ -290,6 +290,24 @@ def test_of_several_candidates_the_first_valid_one_is_taken(run):
     assert script.samplings[0].n == 3
 
 
+def test_of_several_sections_the_fittest_is_taken_and_of_the_fit_the_nearest_in_length(run):
+    texts = {
+        (1, 0): "I'm sorry, but I cannot help with that.",
+        (1, 1): prose(1, 240),
+        (1, 2): prose(2, 290),
+        (2, 0): prose(3, 600),  # too long
+        (2, 1): prose(4, 90),  # too short
+        (2, 2): prose(5, 450),
+    }
+    script = Script([plan_reply(300, 300)], texts)
+    outcome = run(script, section_candidates=3, min_length_score=0.0)
+    assert isinstance(outcome, Kept)
+    assert outcome.record["messages"][1]["content"] == f"{texts[1, 2]}\n\n{texts[2, 2]}"
+    first, second = (section["tries"] for section in outcome.record["sections"])
+    assert ([t["words"] for t in first], [t["words"] for t in second]) == ([9, 240, 290], [600, 90, 450])
+    assert [sampling.n for sampling in script.samplings] == [1, *[3] * 6]
+
+
 def test_a_given_plan_is_used_without_a_call(run):
     given = [{"main_point": "the storm", "num_words": 300}, {"main_point": "the calm", "num_words": 300}]
     outcome = run(Script([]), sample(metadata={"plan": given}))
@@ -335,7 +353,7 @@ def test_a_bad_section_is_rewritten_once_with_its_fault_named(run, check, case, 
     script = Script([plan_reply(300, 300)], {(1, 0): case["text"]})
     outcome = run(script)
     assert isinstance(outcome, Kept)
-    attempts = outcome.record["sections"][0]["attempts"]
+    attempts = outcome.record["sections"][0]["tries"]
     assert [len(a["faults"]) > 0 for a in attempts] == [True, False]
     assert attempts[0]["faults"][0].split()[0] == check
     assert words in script.section_prompts[1].splitlines()[-1]
@@ -351,7 +369,7 @@ def test_a_section_that_stays_bad_rejects_the_sample(run, check, case, words):
     reason, record = rejected(run(script))
     assert reason == f"section: {check}"
     assert record["detail"].startswith("section 1: ")
-    assert len(record["sections"][0]["attempts"]) == 2
+    assert len(record["sections"][0]["tries"]) == 2
 
 
 def test_overlap_with_earlier_text(run):
@@ -359,7 +377,7 @@ def test_overlap_with_earlier_text(run):
     script = Script([plan_reply(300, 300)], {(2, 0): again})
     outcome = run(script)
     assert isinstance(outcome, Kept)
-    assert outcome.record["sections"][1]["attempts"][0]["faults"] == ["overlap share=1.0"]
+    assert outcome.record["sections"][1]["tries"][0]["faults"] == ["overlap share=1.0"]
     script = Script([plan_reply(300, 300)], {(2, 0): again, (2, 1): again})
     reason, record = rejected(run(script, sample("Write 600 words on a second storm.")))
     assert reason == "section: overlap"
@@ -372,7 +390,7 @@ def test_a_label_is_stripped_and_no_fault(run):
     outcome = run(script)
     assert isinstance(outcome, Kept)
     assert outcome.record["messages"][-1]["content"].startswith(prose(8, 300))
-    (attempt,) = outcome.record["sections"][0]["attempts"]
+    (attempt,) = outcome.record["sections"][0]["tries"]
     assert attempt["label_stripped"] and attempt["faults"] == []
 
 
@@ -386,9 +404,19 @@ def test_a_tolerated_check_is_rewritten_then_recorded(run):
     script = Script([plan_reply(300, 300)], {(1, 0): short, (1, 1): short})
     outcome = run(script, tolerate=["too_short"], min_length_score=0.0)
     assert isinstance(outcome, Kept)
-    assert [a["faults"] for a in outcome.record["sections"][0]["attempts"]] == [
+    assert [a["faults"] for a in outcome.record["sections"][0]["tries"]] == [
         ["too_short words=40 planned=300"]
     ] * 2
+
+
+def test_the_first_try_stands_where_the_rewrite_is_worse(run):
+    long, cut = prose(5, 500), prose(6, 2000)
+    script = Script([plan_reply(300, 300)], {(1, 0): long, (1, 1): cut})
+    outcome = run(script, tolerate=["too_long"], min_length_score=0.0)
+    assert isinstance(outcome, Kept)
+    section = outcome.record["sections"][0]
+    assert (section["taken"], section["words"], section["text"]) == (0, 500, long)
+    assert [t["finish_reason"] for t in section["tries"]] == ["stop", "length"]
 
 
 # --- the final gate ------------------------------------------------------------------------------------
@@ -481,6 +509,7 @@ def test_a_second_run_repeats_no_call_and_gives_the_same_row(run):
         ({"tolerate": ["truncated"]}, "tolerate is 'truncated'"),
         ({"min_sections": 5, "max_sections": 4}, "min_sections is 5, above max_sections 4"),
         ({"plan_candidates": 0}, "plan_candidates is 0"),
+        ({"section_candidates": 0}, "section_candidates is 0"),
         ({"target_words": 1}, "target_words is 1"),
     ],
 )
