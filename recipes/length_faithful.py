@@ -97,6 +97,7 @@ def main() -> int:
             seed=seed,
             num_train_epochs=2,
             per_device_train_batch_size=8,
+            train_sampling_strategy="group_by_length",  # a batch of like lengths is hardly padded
             output_dir=args.output_dir / f"model_{seed}",
             reuse=True,
         )
