@@ -11,7 +11,7 @@ from lengthwise.report.collect import Run
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import day, duration, plural, whole
 
-NODE_WIDTH, NODE_HEIGHT = 212, 188
+NODE_WIDTH, NODE_HEIGHT = 226, 130
 """Pixels; the height is what a row of the diagram takes, boxes with fewer facts are lower."""
 GAP_X, GAP_Y = 56, 24
 KINDS = {
@@ -57,7 +57,7 @@ class Node:
     @property
     def height(self) -> int:
         """Pixels that the heading, two lines of title and the facts take."""
-        return min(84 + 21 * len(self.facts), NODE_HEIGHT)
+        return min(64 + 21 * len(self.facts), NODE_HEIGHT)
 
     @property
     def middle(self) -> int:
@@ -118,10 +118,11 @@ def short(digest: Any, length: int = 8) -> str:
 
 def _run_node(run: Run) -> Node:
     manifest = run.manifest
-    facts = [("config", short(manifest.get("config_digest"))), ("commit", short(manifest.get("git_commit")))]
-    facts.append(("rows", _rows(run)))
-    facts.append(("finished", day(manifest.get("finished") or manifest.get("created"))))
-    facts.append(("took", duration(number(manifest.get("wall_seconds")))))
+    facts = [
+        _rows(run),
+        ("finished", day(manifest.get("finished") or manifest.get("created"))),
+        ("took", duration(number(manifest.get("wall_seconds")))),
+    ]
     section = {"eval": "scores", "build": "build"}.get(run.job, "training" if run.training else "settings")
     warning = None if run.finished else "unfinished"
     if run.finished and run.problems:
@@ -137,14 +138,14 @@ def _run_node(run: Run) -> Node:
     )
 
 
-def _rows(run: Run) -> str:
+def _rows(run: Run) -> tuple[str, str]:
     if run.build is not None:
-        return f"{whole(run.build.kept)} kept"
+        return "rows kept", whole(run.build.kept)
     if run.training is not None:
-        return f"{whole(count(run.training.facts.get('num_rows')))} trained on"
+        return "rows trained on", whole(count(run.training.facts.get("num_rows")))
     if run.evaluation is not None:
-        return f"{whole(sum(len(t.outputs) for t in run.evaluation.tasks.values()))} outputs"
-    return "unknown"
+        return "replies", whole(sum(len(t.outputs) for t in run.evaluation.tasks.values()))
+    return "rows", "unknown"
 
 
 def _input_nodes(run: Run) -> list[Node]:
