@@ -6,6 +6,7 @@ import html
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,11 @@ def target_against_actual(
     for run, colour, outputs in drawn:
         if not outputs:
             continue
-        points = "".join(_point(run, o, frame, anchors.get((run.anchor, id(o)), "")) for o in thin(outputs))
+        shown = thin(outputs)
+        points = "".join(
+            _point(run, o, frame, anchors.get((run.anchor, id(o)), ""), aside)
+            for o, aside in zip(shown, _asides([_asked(o) for o in shown]), strict=True)
+        )
         note = _scatter_note(outputs)
         panels.append(
             Panel(
@@ -106,7 +111,20 @@ def _identity(frame: Frame, unit: str, low: float, high: float, band: bool) -> s
     return shade + grid + line(frame.px(low), frame.py(low), frame.px(high), frame.py(high), "identity")
 
 
-def _point(run: Run, output: Output, frame: Frame, place: str) -> str:
+def _asides(asked: Sequence[float]) -> list[float]:
+    """Return how far each point steps sideways, so that replies to one length do not hide each other.
+
+    Multiples of the golden ratio, cut to 0..1, fill the room evenly for any number of points.
+    """
+    total, seen, steps = Counter(asked), Counter[float](), []
+    for value in asked:
+        spread = min(total[value] - 1, 12)
+        steps.append(spread * ((seen[value] * 0.6180339887 + 0.5) % 1 - 0.5))
+        seen[value] += 1
+    return steps
+
+
+def _point(run: Run, output: Output, frame: Frame, place: str, aside: float) -> str:
     kind = "empty" if output.empty else "cut" if output.truncated else ""
     unit = output.requested.unit if output.requested else "words"
     end = "cut at the cap" if kind == "cut" else f"finish_reason {output.finish_reason}"
@@ -114,7 +132,9 @@ def _point(run: Run, output: Output, frame: Frame, place: str) -> str:
         f"{run.label}: {output.id}\nasked {target(output.requested)}\nwrote {whole(output.length)} {unit} "
         f"({ratio(output.length, output.requested)})\n{end}"
     )
-    shown = f"<title>{hint}</title>{mark(frame.px(_asked(output)), frame.py(output.length or 0), kind)}"
+    shown = (
+        f"<title>{hint}</title>{mark(frame.px(_asked(output)) + aside, frame.py(output.length or 0), kind)}"
+    )
     # The samples below are the keyboard's way to the same place: thousands of tab stops help nobody.
     return f'<a href="#{place}" tabindex="-1">{shown}</a>' if place else group(shown, "")
 

@@ -77,6 +77,13 @@ def test_a_reply_of_the_asked_length_lies_on_the_line_and_leads_to_its_text(tmp_
     assert "Requested against written words of base" in (parsed(panel.svg).get("aria-label") or "")
 
 
+def test_replies_to_one_length_step_aside_evenly_and_lone_ones_stand_still() -> None:
+    steps = charts._asides([100.0, 100.0, 100.0, 700.0])
+    assert steps[3] == 0
+    assert len({round(step, 3) for step in steps[:3]}) == 3
+    assert max(abs(step) for step in charts._asides([5.0] * 500)) <= 6
+
+
 def test_a_cut_reply_is_a_cross_and_an_empty_one_a_ring(tmp_path: Path) -> None:
     (cut,) = scatter(tmp_path / "cut", finish_reason="length")
     assert (len(shapes(cut.svg, "cross")), len(shapes(cut.svg, "dot"))) == (1, 0)
