@@ -49,7 +49,10 @@ def headline(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Headline
         opening=_opening(leads),
         figures=figures,
         asides=asides,
-        cautions=[caution for lead in leads for caution in _cautions(lead)],
+        cautions=[
+            *_cautions(leads[0].base, leads[0].task),
+            *(c for lead in leads for c in [*_cautions(lead.other, lead.task, lead.base), *_doubts(lead)]),
+        ],
         leads=leads,
     )
 
@@ -94,30 +97,37 @@ def _opening(leads: Sequence[Comparison]) -> str:
     return sentence[0].upper() + sentence[1:] if fixed else sentence
 
 
-def _cautions(lead: Comparison) -> list[str]:
-    """Return what a score alone can hide: cut, empty and repetitive replies where they are many or more."""
-    assert lead.base.evaluation is not None and lead.other.evaluation is not None
-    old, new = lead.base.evaluation.tasks[lead.task], lead.other.evaluation.tasks[lead.task]
-    total = len(new.outputs)
-    counted = {key: (new.accounts.get(key) or 0, old.accounts.get(key)) for key in new.accounts}
-    parts = []
+def _cautions(run: Run, name: str, base: Run | None = None) -> list[str]:
+    """Return what a score alone can hide: cut replies, and empty and repetitive ones where they are more.
+
+    Args:
+        run: the evaluation.
+        name: of its task.
+        base: what it is compared with; None: it is the base itself, of which only cut replies are told.
+    """
+    assert run.evaluation is not None
+    task = run.evaluation.tasks[name]
+    before = base.evaluation.tasks[name].accounts if base and base.evaluation else {}
+    total, parts = len(task.outputs), []
     for key, words in (
         ("truncated", "cut at the token cap, so that their lengths are the cap's"),
         ("empty", "empty"),
         ("repetitive", "repetitive"),
     ):
-        after, before = counted.get(key, (0, 0))
-        if after > (CUT_WARNING_FRAC * total if key == "truncated" else before or 0):
-            parts.append(f"{after} {words} ({lead.base.label}: {whole(before)})")
-    found = (
-        [f"{lead.other.label}, of {plural(total, 'reply', 'replies')}: {', '.join(parts)}."] if parts else []
-    )
-    if not lead.survives and lead.verdict not in ("unclear", "too few"):
-        found.append(
-            f"{lead.other.label}: the difference does not survive Holm's correction for all comparisons "
-            f"on this page (p = {lead.p_holm:.2g})."
-        )
-    return found
+        now = task.accounts.get(key) or 0
+        many = CUT_WARNING_FRAC * total if key == "truncated" else before.get(key) or 0 if base else total
+        if now > many:
+            parts.append(f"{now} {words}" + (f" ({base.label}: {whole(before.get(key))})" if base else ""))
+    return [f"{run.label}, of {plural(total, 'reply', 'replies')}: {', '.join(parts)}."] if parts else []
+
+
+def _doubts(lead: Comparison) -> list[str]:
+    if lead.survives or lead.verdict in ("unclear", "too few"):
+        return []
+    return [
+        f"{lead.other.label}: the difference does not survive Holm's correction for all comparisons on this "
+        f"page (p = {lead.p_holm:.2g})."
+    ]
 
 
 def _others(others: Sequence[Comparison]) -> str:
@@ -159,4 +169,10 @@ def _without_comparison(evaluations: Sequence[Run]) -> Headline:
         if len(evaluations) == 1
         else "These evaluations share no scored items, so no difference can be stated."
     )
-    return Headline(tone="none", opening=f"{run.label} on {task.name}", figures=figures, asides=[aside])
+    return Headline(
+        tone="none",
+        opening=f"{run.label} on {task.name}",
+        figures=figures,
+        asides=[aside],
+        cautions=_cautions(run, task.name),
+    )

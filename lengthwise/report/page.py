@@ -126,7 +126,7 @@ def _charts(
         (run.label, charts.colour_class(c), [o.words for o in _outputs(run) if o.words is not None])
         for run, c in evaluations
     ]
-    strips += [(f"{run.label}, training data", "muted", _kept_words(run)) for run in built]
+    strips += [(f"{run.label}, training data", "muted", kept) for run in built if (kept := _kept_words(run))]
     return {
         "scatters": scatters,
         "lengths": charts.length_strips(strips, "words"),

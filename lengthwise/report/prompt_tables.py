@@ -12,7 +12,7 @@ from lengthwise.report.comparison import Comparison, by_slice, slice_order
 from lengthwise.report.evaluations import Output, Task
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
-from lengthwise.statistics import Interval, mean_interval
+from lengthwise.statistics import mean_interval
 
 NUM_WORST = 5
 """Replies of a run in the table of the worst."""
@@ -60,6 +60,7 @@ def slice_tables(
     if metric is None:
         return []
     changes = {(c.other.anchor, kind, value): (c, d) for c in comparisons for kind, value, d in by_slice(c)}
+    digits = digits_for(s.estimate for t in tasks if (s := t.scores.get(metric)) is not None)
     kinds = dict.fromkeys(k for t in tasks for k in [*t.slices, *(k for o in t.outputs for k in o.slices)])
     tables = []
     for kind in kinds:
@@ -73,7 +74,7 @@ def slice_tables(
         filtered = any(kind in o.slices for t in tasks for o in t.outputs)
         lines = []
         for value in sorted(values, key=slice_order):
-            cells = [_slice_cell(task, kind, value, metric) for task in tasks]
+            cells = [_slice_cell(task, kind, value, metric, digits) for task in tasks]
             lines.append(
                 SliceLine(
                     value=value,
@@ -111,24 +112,28 @@ def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
     )
 
 
-def _slice_cell(task: Task, kind: str, value: str, metric: str) -> Estimate | None:
+def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> Estimate | None:
     """Return a slice's estimate as the results file states it, else the mean over its outputs."""
     stated = mapping(mapping(mapping(task.slices.get(kind)).get(value)).get(metric))
     estimate = number(stated.get("value"))
     if estimate is not None:
         low, high = stated.get("ci") or (None, None)
-        digits = digits_for([estimate, number(high)])
-        bounds = interval(number(low), number(high), digits)
-        return Estimate(value=decimal(estimate, digits), bounds=bounds, n=whole(count(stated.get("n"))))
+        return Estimate(
+            value=decimal(estimate, digits),
+            bounds=interval(number(low), number(high), digits),
+            n=whole(count(stated.get("n"))),
+        )
     scores = [
         v for o in task.outputs if o.slices.get(kind) == value and (v := o.metrics.get(metric)) is not None
     ]
     if not scores:
         return None
-    found: Interval = mean_interval(scores)
-    digits = digits_for([found.estimate, found.high])
-    bounds = interval(found.low, found.high, digits)
-    return Estimate(value=decimal(found.estimate, digits), bounds=bounds, n=whole(found.n))
+    found = mean_interval(scores)
+    return Estimate(
+        value=decimal(found.estimate, digits),
+        bounds=interval(found.low, found.high, digits),
+        n=whole(found.n),
+    )
 
 
 def worst_replies(run: Run, task: Task, anchors: dict[tuple[str, int], str]) -> list[WorstLine]:

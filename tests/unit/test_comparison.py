@@ -224,6 +224,13 @@ def test_p_values_are_corrected_over_all_that_is_shown(tmp_path: Path) -> None:
     assert small.survives and large.survives
 
 
+def test_cut_replies_are_told_of_a_lone_run_too(runs: dict[str, Path]) -> None:
+    (tuned,) = [run for run in collect([runs["tuned"]]) if run.evaluation]
+    assert headline([tuned], []).cautions == [
+        "tuned, of 30 replies: 4 cut at the token cap, so that their lengths are the cap's."
+    ]
+
+
 def test_a_gain_that_comes_with_cut_replies_says_so(runs: dict[str, Path]) -> None:
     base, tuned = collect([runs["base"], runs["tuned"]])[:2]
     lead = headline([base, tuned], compare_all(base, [tuned]))
