@@ -28,8 +28,8 @@ class KeptRow:
     score: float | None
     prompt: str
     excerpt: str
-    sections: list[tuple[int | None, int | None, int]] = field(default_factory=list)
-    """(planned words, written words, tries) of each section, in order; empty if it was written in one go."""
+    sections: list[tuple[int | None, int | None, bool]] = field(default_factory=list)
+    """(planned words, written words, whether asked for again) of each section, in order."""
 
 
 @dataclass(kw_only=True)
@@ -183,17 +183,17 @@ def sections_by_index(rows: Sequence[KeptRow]) -> list[SectionLengths]:
                 written=statistics.median(written) if written else None,
                 lower=quartiles[0] if quartiles else None,
                 upper=quartiles[2] if quartiles else None,
-                num_rewritten=sum(tries > 1 for _, _, tries in here),
+                num_rewritten=sum(rewritten for _, _, rewritten in here),
             )
         )
     return found
 
 
-def _section(value: Any) -> tuple[int | None, int | None, int]:
+def _section(value: Any) -> tuple[int | None, int | None, bool]:
     section = mapping(value)
-    tries = [mapping(a) for a in section.get("attempts") or []]
-    written = count(tries[-1].get("words")) if tries else count(section.get("words"))
-    return count(section.get("planned_words")), written, len(tries)
+    tries = [mapping(one) for one in section.get("tries") or []]
+    rewritten = any((count(one.get("attempt")) or 0) > 0 for one in tries)
+    return count(section.get("planned_words")), count(section.get("words")), rewritten
 
 
 def _kept(row: dict[str, Any], index: int) -> KeptRow:

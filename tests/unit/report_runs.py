@@ -142,8 +142,8 @@ def write_build(path: Path, rng: random.Random) -> Path:
             {
                 "index": k,
                 "planned_words": round(asked / num_sections),
-                "attempts": [{"words": round(asked / num_sections * math.exp(rng.gauss(0.05 * k, 0.15)))}]
-                * (1 + (rng.random() < 0.2)),
+                "words": round(asked / num_sections * math.exp(rng.gauss(0.05 * k, 0.15))),
+                "tries": [{"attempt": attempt} for attempt in range(1 + (rng.random() < 0.2))],
             }
             for k in range(num_sections)
         ]

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import ATTACK, STAMP, write_manifest, write_runs, write_scores
+from report_runs import ATTACK, STAMP, write_jsonl, write_manifest, write_runs, write_scores
 
+from data_builders.agent_write_draft import Draft
+from data_builders.plans import PlannedSection
+from data_builders.sections import SectionTry
 from lengthwise.config import ConfigError
-from lengthwise.records import LengthTarget
+from lengthwise.records import Completion, LengthTarget, Sample, user
 from lengthwise.report import main, wording
 from lengthwise.report.builds import KeptRow, sections_by_index
 from lengthwise.report.cells import link
@@ -277,18 +280,37 @@ def test_the_rows_of_a_training_add_up_on_the_page(runs: dict[str, Path]) -> Non
 
 
 def test_sections_are_gathered_by_their_place() -> None:
-    def row(*sections: tuple[int | None, int | None, int]) -> KeptRow:
+    def row(*sections: tuple[int | None, int | None, bool]) -> KeptRow:
         return KeptRow(
             id="a", requested=None, words=None, score=None, prompt="", excerpt="", sections=list(sections)
         )
 
     first, second = sections_by_index(
-        [row((200, 180, 1), (300, 330, 2)), row((200, 220, 1)), row((400, 260, 2))]
+        [row((200, 180, False), (300, 330, True)), row((200, 220, False)), row((400, 260, True))]
     )
     assert (first.index, first.num_texts, first.planned, first.written) == (1, 3, 200, 220)
     assert (first.lower, first.upper, first.num_rewritten) == (200, 240, 1)
     assert (second.num_texts, second.lower, second.upper) == (1, 330, 330)
     assert sections_by_index([]) == []
+
+
+def test_sections_are_read_as_agent_write_notes_them(tmp_path: Path) -> None:
+    draft = Draft(Sample(id="a", messages=user("Write.")), {})
+    tries = [
+        SectionTry(
+            attempt=attempt,
+            reply=Completion(text=text, finish_reason="stop", num_tokens=9),
+            text=text,
+            faults=(),
+            planned=200,
+        )
+        for attempt, text in enumerate(["one two three", "one"])
+    ]
+    draft.add_section(PlannedSection(index=1, main_point="a", num_words=200), tries, tries[0])
+    write_jsonl(tmp_path / "build" / "data.jsonl", [draft.record()])
+    (run,) = collect([write_manifest(tmp_path / "build", "build")])
+    assert run.build is not None
+    assert run.build.rows[0].sections == [(200, 3, True)]
 
 
 def test_unknown_and_zero_counts_are_written_out(tmp_path: Path) -> None:
