@@ -66,6 +66,8 @@ class Contrast:
     other: Run
     warnings: list[str]
     """Settings in which the two were not measured alike."""
+    problems: list[str]
+    """What could not be read, such as a torn line: its item is missing from the figures."""
     tasks: list[TaskContrast]
 
 
@@ -92,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.show < 0:
+        raise ConfigError(f"--show is {arguments.show}: give how many wins and losses to show, 0 for none")
     thresholds = {**THRESHOLDS, **dict(_threshold(text) for text in arguments.threshold)}
     contrasts = contrast_all(open_evaluations(arguments.runs), thresholds)
     if arguments.json:
@@ -171,7 +175,8 @@ def _contrast(
     unshared = base.evaluation.tasks.keys() ^ other.evaluation.tasks.keys()
     warnings = setting_differences(base, other)
     warnings += [f"task {name}: only one of the two has it" for name in sorted(unshared)]
-    return Contrast(base=base, other=other, warnings=warnings, tasks=tasks)
+    problems = [f"{run.label}: {problem}" for run in (base, other) for problem in run.problems]
+    return Contrast(base=base, other=other, warnings=warnings, problems=problems, tasks=tasks)
 
 
 def _nothing_shared(base: Run, other: Run) -> str:
@@ -196,6 +201,7 @@ def document(contrasts: Sequence[Contrast], num_shown: int) -> dict[str, Any]:
             {
                 "other": _run_of(contrast.other),
                 "warnings": contrast.warnings,
+                "problems": contrast.problems,
                 "tasks": {task.name: _task_of(task, num_shown) for task in contrast.tasks},
             }
             for contrast in contrasts

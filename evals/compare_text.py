@@ -24,6 +24,7 @@ def show(contrast: Contrast, *, num_shown: int, width: int) -> str:
     """Return what changed between two runs."""
     base, other = contrast.base, contrast.other
     lines = [f"{base.label} -> {other.label}", f"  {base.path}", f"  {other.path}"]
+    lines += [f"WARNING: {problem}" for problem in contrast.problems]
     if contrast.warnings:
         lines.append("WARNING: not measured alike, which may explain a difference as well as the model does:")
         lines += [f"  {warning}" for warning in contrast.warnings]

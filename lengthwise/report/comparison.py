@@ -146,12 +146,11 @@ def compare(base: Run, other: Run) -> list[Comparison]:
     found = []
     for name, task in base.evaluation.tasks.items():
         theirs = other.evaluation.tasks.get(name)
-        for shown, score in task.scores.items() if theirs else ():
-            if (
-                theirs
-                and shown in theirs.scores
-                and (one := _compare_metric(base, other, task, theirs, score))
-            ):
+        if theirs is None:
+            continue
+        for shown, score in task.scores.items():
+            one = _compare_metric(base, other, task, theirs, score) if shown in theirs.scores else None
+            if one is not None:
                 found.append(one)
     return found
 

@@ -102,6 +102,17 @@ def test_what_does_not_align_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "  WARNING: 1 item(s) in both left out: asked with another prompt (lbw-004)" in out
 
 
+def test_a_torn_line_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = write_scores(tmp_path / "base", {"a": 1.0, "b": 2.0})
+    other = write_scores(tmp_path / "other", {"a": 2.0, "b": 2.5})
+    file = other / f"samples_t_{STAMP}.jsonl"
+    file.write_text(file.read_text() + '{"id": "c", "met')
+    line = f"other: {file.name}: 1 unreadable line(s) skipped (line 3)"
+    assert f"WARNING: {line}" in compared(capsys, base, other)
+    assert json.loads(compared(capsys, base, other, "--json"))["comparisons"][0]["problems"] == [line]
+    assert "--show is -1" in refused(capsys, base, other, "--show", -1)
+
+
 def test_a_threshold_says_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = write_scores(tmp_path / "base", {"a": 0.4, "b": 0.9})
     other = write_scores(tmp_path / "other", {"a": 0.8, "b": 0.95})
