@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from lengthwise.report.cells import link
 from lengthwise.report.collect import collect
 from lengthwise.report.comparison import compare_all
 from lengthwise.report.lineage import draw
+from lengthwise.report.lineage_layout import NODE_WIDTH, Node, lay_out
 from lengthwise.report.page import render
 from lengthwise.report.samples import Text, browse, fit
 from lengthwise.report.settings import package_table, settings_rows
@@ -439,6 +441,25 @@ def test_the_diagram_reads_from_left_to_right(runs: dict[str, Path]) -> None:
     assert len(diagram.edges) == 5
     boxes = {(node.column, node.row) for node in diagram.nodes}
     assert len(boxes) == len(diagram.nodes)
+
+
+def test_a_curve_passes_between_the_boxes_it_crosses() -> None:
+    sources = {
+        "base": [], "rows": [], "data": ["base", "rows"], "model": ["base", "data"], "prompts": [],
+        "plain": ["base", "prompts"], "tuned": ["model", "prompts"],
+    }  # fmt: skip
+    nodes = {
+        key: Node(key=key, kind="x", heading="", title="", sources=list(found))
+        for key, found in sources.items()
+    }
+    paths = lay_out(nodes, {"plain", "tuned"})
+    assert len(paths) == sum(map(len, sources.values()))
+    # Each lane is a "x,y Hx": its end and its height.
+    lanes = [(int(end), int(y)) for path in paths for y, end in re.findall(r",(\d+) H(\d+)", path)]
+    assert len(lanes) == 3  # base -> model crosses one column, base -> plain two
+    for end, y in lanes:
+        for box in nodes.values():
+            assert box.x + NODE_WIDTH != end or not box.y <= y <= box.y + box.height
 
 
 def test_a_run_that_names_itself_as_its_parent_is_drawn(tmp_path: Path) -> None:
