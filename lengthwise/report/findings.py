@@ -114,10 +114,10 @@ def _cautions(run: Run, name: str, base: Run | None = None) -> list[str]:
         ("empty", "empty"),
         ("repetitive", "repetitive"),
     ):
-        now = task.accounts.get(key) or 0
-        many = CUT_WARNING_FRAC * total if key == "truncated" else before.get(key) or 0 if base else total
-        if now > many:
-            parts.append(f"{now} {words}" + (f" ({base.label}: {whole(before.get(key))})" if base else ""))
+        now, then = task.accounts.get(key) or 0, before.get(key)
+        is_many = now > CUT_WARNING_FRAC * total if key == "truncated" else base and now > (then or 0)
+        if is_many:
+            parts.append(f"{now} {words}" + (f" ({base.label}: {whole(then)})" if base else ""))
     return [f"{run.label}, of {plural(total, 'reply', 'replies')}: {', '.join(parts)}."] if parts else []
 
 
