@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, Verdict
@@ -18,7 +17,6 @@ CUT_WARNING_FRAC = 0.01
 class Headline:
     """The page's first sentence and what a reader must know beside it."""
 
-    tone: Verdict | Literal["none"]
     opening: str
     figures: str
     asides: list[str] = field(default_factory=list)
@@ -45,7 +43,6 @@ def headline(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Headline
     if rest:
         asides.append(_others(rest))
     return Headline(
-        tone=leads[0].verdict if len({lead.verdict for lead in leads}) == 1 else "none",
         opening=_opening(leads),
         figures=figures,
         asides=asides,
@@ -146,7 +143,6 @@ def _others(others: Sequence[Comparison]) -> str:
 def _without_comparison(evaluations: Sequence[Run]) -> Headline:
     if not evaluations:
         return Headline(
-            tone="none",
             opening="No evaluation yet",
             figures="there are no scores to show for these runs.",
             asides=["Evaluate the model, then name its run folder too: lengthwise report BASE TUNED"],
@@ -170,7 +166,6 @@ def _without_comparison(evaluations: Sequence[Run]) -> Headline:
         else "These evaluations share no scored items, so no difference can be stated."
     )
     return Headline(
-        tone="none",
         opening=f"{run.label} on {task.name}",
         figures=figures,
         asides=[aside],

@@ -116,7 +116,7 @@ def browse(evaluations: Sequence[tuple[Run, int]], comparisons: Sequence[Compari
     num_items = len(groups)
     if num_items > MAX_CARDS:
         groups = sorted(groups, key=lambda g: -_distance(g[2]))[:MAX_CARDS]
-    changes = _changes(evaluations, comparisons)
+    changes = _changes(comparisons)
     for index, (name, key, found) in enumerate(groups, start=1):
         item = key[0] if key[1] == 0 else f"{key[0]}, reply {key[1] + 1}"
         card = _card(f"sample-{index}", name, item, evaluations, found)
@@ -133,9 +133,7 @@ def browse(evaluations: Sequence[tuple[Run, int]], comparisons: Sequence[Compari
     return browser
 
 
-def _changes(
-    evaluations: Sequence[tuple[Run, int]], comparisons: Sequence[Comparison]
-) -> dict[tuple[str, str, str], tuple[float, str]]:
+def _changes(comparisons: Sequence[Comparison]) -> dict[tuple[str, str, str], tuple[float, str]]:
     """Return (run, task, item) -> its change for the better, and whether it was won or lost."""
     found: dict[tuple[str, str, str], tuple[float, str]] = {}
     for c in comparisons:
