@@ -13,6 +13,8 @@ from report_runs import STAMP, write_evaluation, write_runs, write_scores
 
 from evals.compare import main
 from evals.compare_text import columns, excerpt, side_by_side, table, wrap
+from evals.results import results_document
+from evals.tasks import longbench_write
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,11 @@ def test_runs_without_a_shared_task_are_refused(
     assert "tasks longbench_write against t. Evaluate both on one task" in refused(
         capsys, runs["base"], other
     )
+
+
+def test_results_say_which_metrics_are_medians() -> None:
+    document = results_document({"longbench_write": longbench_write}, {})
+    assert document["summaries"] == {"longbench_write": {"s_l": "mean", "log_ratio_abs": "median"}}
 
 
 # Layout
