@@ -112,6 +112,7 @@ def results_document(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) ->
         "higher_is_better": {
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
         },
+        "summaries": {name: {m.name: m.summary for m in task.METRICS} for name, task in tasks.items()},
         "versions": {name: task.VERSION for name, task in tasks.items()},
     }
 

@@ -24,12 +24,18 @@ VERBS = {
     "sft": ("--config F [--accelerate_config NAME]", "fine-tune on it, through `accelerate launch`"),
     "eval": ("--config F", "measure length control and writing"),
     "report": ("RUN...", "show run folders as one HTML page"),
+    "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
     "score": ("FILE --task T", "score texts that you already have"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
 }
 
-TOOLS = {"report": "lengthwise.report", "score": "evals.score", "env": "lengthwise.environment"}
+TOOLS = {
+    "report": "lengthwise.report",
+    "compare": "evals.compare",
+    "score": "evals.score",
+    "env": "lengthwise.environment",
+}
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""
 
 _ANSWERS_AT_ONCE = {"--help", "-h", "--print_config", "--print_schema"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +34,14 @@ class Interval:
             "n": self.n,
             "method": self.method,
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairedDifference(Interval):
+    """A difference between two models on the same items."""
+
+    p_value: float | None
+    """Two-sided, for "no difference"; None where one cluster allows no test."""
 
 
 def mean_interval(
@@ -142,11 +150,33 @@ def median_interval(
     )
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95) -> Interval:
-    """Return the mean of a - b over the same items in the same order, with a t interval on the differences.
+def paired_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    summary: Literal["mean", "median"] = "mean",
+    seed: int = 0,
+    confidence: float = 0.95,
+    num_resamples: int = 9999,
+) -> PairedDifference:
+    """Return summary(a) - summary(b) over the same items in the same order.
+
+    Means get a t interval on the differences and its p-value; where every value is 0 or 1 and no two items
+    share a cluster, the p-value is McNemar's exact one. Medians get a percentile interval by resampling
+    whole clusters with both values of each item, and the p-value from the same draws.
+
+    Args:
+        a: scores of the items under one model, shape [n].
+        b: scores of the same items under the other, shape [n].
+        clusters: as for `mean_interval`; None: each item is its own.
+        summary: how the metric is summed up.
+        seed: of the resampling.
+        confidence: coverage of the interval.
+        num_resamples: draws, for medians.
 
     Raises:
-        ValueError: if the two differ in length, are empty, or hold None, NaN or an infinity.
+        ValueError: if the shapes differ, or the values are empty or hold None, NaN or an infinity.
 
     Example:
         >>> paired_difference([3, 5, 4], [2, 3, 3]).estimate
@@ -154,16 +184,47 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, confidence: flo
     """
     if len(a) != len(b):
         raise ValueError(f"a has {len(a)} values and b has {len(b)}: pair them item by item first")
-    differences = [x - y for x, y in zip(_checked(a, "a"), _checked(b, "b"), strict=True)]
-    interval = mean_interval(differences, confidence=confidence)
-    return Interval(
-        estimate=interval.estimate,
-        stderr=interval.stderr,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
-        method="paired t",
+    first, second = _checked(a, "a"), _checked(b, "b")
+    if summary == "median":
+        groups: Sequence[Hashable] = range(len(first)) if clusters is None else clusters
+        return _median_difference(first, second, groups, seed, confidence, num_resamples)
+    found = mean_interval(
+        [x - y for x, y in zip(first, second, strict=True)], clusters=clusters, confidence=confidence
     )
+    method, p_value = f"paired {found.method}", None
+    singles = clusters is None or len(set(clusters)) == len(first)
+    if singles and {*first, *second} <= {0.0, 1.0}:
+        method += ", exact McNemar"
+        p_value = mcnemar_p_value([x == 1 for x in first], [y == 1 for y in second])
+    elif found.stderr is not None:
+        degrees = (len(first) if clusters is None else len(set(clusters))) - 1
+        p_value = _t_p_value(found.estimate, found.stderr, degrees)
+    return PairedDifference(
+        estimate=found.estimate,
+        stderr=found.stderr,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        method=method,
+        p_value=p_value,
+    )
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values after Holm's correction for their number; None (no test) stays and does not count.
+
+    Example:
+        >>> holm([0.01, None, 0.04])
+        [0.02, None, 0.04]
+    """
+    known = [p for p in p_values if p is not None]
+    if not known:
+        return list(p_values)
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted: Any = multipletests(known, method="holm")[1]
+    corrected = iter(adjusted)
+    return [None if p is None else float(next(corrected)) for p in p_values]
 
 
 def mcnemar_p_value(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -187,6 +248,67 @@ def mcnemar_p_value(a: Sequence[bool], b: Sequence[bool]) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(a_only, a_only + b_only, 0.5).pvalue)
+
+
+def _median_difference(
+    a: list[float],
+    b: list[float],
+    clusters: Sequence[Hashable],
+    seed: int,
+    confidence: float,
+    num_resamples: int,
+) -> PairedDifference:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if len(clusters) != len(a):
+        raise ValueError(f"clusters has {len(clusters)} entries for {len(a)} values: give one for each value")
+    first, second = np.asarray(a), np.asarray(b)
+    members: dict[Hashable, list[int]] = {}
+    for index, cluster in enumerate(clusters):
+        members.setdefault(cluster, []).append(index)
+    items = [np.asarray(indices) for indices in members.values()]
+
+    def difference(drawn: Any) -> float:
+        rows = drawn if len(items) == len(a) else np.concatenate([items[i] for i in drawn])
+        return float(np.median(first[rows]) - np.median(second[rows]))
+
+    estimate = float(np.median(first) - np.median(second))
+    method = f"paired bootstrap percentile, {num_resamples} resamples, seed {seed}"
+    if len(items) < 2:
+        return PairedDifference(
+            estimate=estimate, stderr=None, low=None, high=None, n=len(a), method=method, p_value=None
+        )
+    result = bootstrap(
+        (np.arange(len(items)),),
+        difference,
+        vectorized=False,
+        confidence_level=confidence,
+        n_resamples=num_resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    draws: Any = result.bootstrap_distribution
+    # One more than counted (Davison and Hinkley 1997, equation 4.11): no draw is proof of p = 0.
+    tail = 1 + min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    bounds: Any = result.confidence_interval
+    return PairedDifference(
+        estimate=estimate,
+        stderr=float(result.standard_error),
+        low=float(bounds.low),
+        high=float(bounds.high),
+        n=len(a),
+        method=method,
+        p_value=min(1.0, 2 * tail / (num_resamples + 1)),
+    )
+
+
+def _t_p_value(estimate: float, stderr: float, degrees: int) -> float:
+    if stderr == 0:
+        return 1.0 if estimate == 0 else 0.0
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(estimate / stderr), degrees))
 
 
 def _t_quantile(confidence: float, degrees: int) -> float:

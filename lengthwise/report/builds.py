@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lengthwise.records import LengthTarget
-from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.report.dropped import DroppedRow, Reason, beginning, count_reasons, read_dropped, turns
+from lengthwise.report.files import count, mapping, number, read_rows
+from lengthwise.run_dir import RunDir
+from lengthwise.value_types import ConfigError
 
-EXCERPT_CHARACTERS = 400
 MAX_LISTED = 25
-"""Rows of a kind that the page lists; the rest are in the file that it names."""
+"""Kept rows that the page lists; the rest are in the file that it names."""
 
 
 @dataclass(kw_only=True)
@@ -25,20 +28,24 @@ class KeptRow:
     score: float | None
     prompt: str
     excerpt: str
+    sections: list[tuple[int | None, int | None, bool]] = field(default_factory=list)
+    """(planned words, written words, whether asked for again) of each section, in order."""
 
 
 @dataclass(kw_only=True)
-class DroppedRow:
-    """One row of `dropped.jsonl`."""
+class SectionLengths:
+    """The sections at one place of all kept texts; lengths are words."""
 
-    id: str
-    outcome: str
-    reason: str
-
-    @property
-    def kind(self) -> str:
-        """The reason, or that there is none."""
-        return self.reason.strip() or "no reason given"
+    index: int
+    """From 1."""
+    num_texts: int
+    planned: float | None
+    """Median."""
+    written: float | None
+    """Median; `lower` and `upper` are its quartiles."""
+    lower: float | None
+    upper: float | None
+    num_rewritten: int
 
 
 @dataclass(kw_only=True)
@@ -52,8 +59,8 @@ class Build:
     """Number of inputs, where the manifest states it apart from the outcomes."""
     rows: list[KeptRow] = field(default_factory=list)
     dropped: list[DroppedRow] = field(default_factory=list)
-    reasons: list[tuple[str, str, int]] = field(default_factory=list)
-    """(outcome, reason, rows), most frequent first."""
+    reasons: list[Reason] = field(default_factory=list)
+    """Most frequent first."""
     usage: dict[str, int | None] = field(default_factory=dict)
 
 
@@ -65,7 +72,9 @@ class Training:
     facts: dict[str, Any] = field(default_factory=dict)
     """The manifest's `training`: rows, tokens, supervised tokens, over-length rows, base model."""
     dropped: list[DroppedRow] = field(default_factory=list)
-    reasons: list[tuple[str, str, int]] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    counts: dict[str, int | None] = field(default_factory=dict)
+    """The manifest's account of the rows: read, kept, truncated (of the kept), rejected, failed, drawn."""
 
     @property
     def supervised_frac(self) -> float | None:
@@ -139,6 +148,7 @@ def read_training(path: Path, manifest: dict[str, Any], problems: list[str]) -> 
         facts=mapping(manifest.get("training")),
         dropped=dropped,
         reasons=count_reasons(dropped),
+        counts={key: count(value) for key, value in mapping(manifest.get("counts")).items()},
     )
 
 
@@ -146,38 +156,49 @@ def read_config(path: Path, manifest: dict[str, Any], problems: list[str]) -> di
     """Return the run's settings: the manifest's, else those the job wrote when it started."""
     if mapping(manifest.get("config")):
         return manifest["config"]
-    for name in ("config_run.json", "config.json"):
-        if (path / name).is_file():
-            found = read_object(path / name, problems)
-            return mapping(found.get("config")) or found
-    return {}
+    try:
+        return mapping(RunDir.load(path).config)
+    except ConfigError:
+        return {}  # samples of another tool: no run of ours wrote here
+    except (ValueError, KeyError) as error:
+        problems.append(f"its config cannot be read: {error}")
+        return {}
 
 
-def read_dropped(path: Path, problems: list[str]) -> list[DroppedRow]:
-    """Read `dropped.jsonl`; a run that dropped nothing may have none."""
-    if not path.is_file():
-        return []
-    return [
-        DroppedRow(
-            id=str(row.get("id") or f"{row.get('source', 'row')} line {row.get('line', i)}"),
-            outcome=str(row.get("outcome") or "dropped"),
-            reason=str(row.get("reason") or "no reason given"),
+def sections_by_index(rows: Sequence[KeptRow]) -> list[SectionLengths]:
+    """Return planned and written words by the place of the section; texts end at different places."""
+    found = []
+    for index in range(max((len(row.sections) for row in rows), default=0)):
+        here = [row.sections[index] for row in rows if len(row.sections) > index]
+        planned = [p for p, _, _ in here if p is not None]
+        written = [w for _, w, _ in here if w is not None]
+        quartiles = (
+            statistics.quantiles(written, n=4, method="inclusive") if len(written) > 1 else written * 3
         )
-        for i, row in enumerate(read_rows(path, problems), start=1)
-    ]
+        found.append(
+            SectionLengths(
+                index=index + 1,
+                num_texts=len(here),
+                planned=statistics.median(planned) if planned else None,
+                written=statistics.median(written) if written else None,
+                lower=quartiles[0] if quartiles else None,
+                upper=quartiles[2] if quartiles else None,
+                num_rewritten=sum(rewritten for _, _, rewritten in here),
+            )
+        )
+    return found
 
 
-def count_reasons(dropped: list[DroppedRow]) -> list[tuple[str, str, int]]:
-    """Return (outcome, reason, rows), most frequent first."""
-    counted = Counter((d.outcome, d.kind) for d in dropped)
-    return [(outcome, kind, n) for (outcome, kind), n in counted.most_common()]
+def _section(value: Any) -> tuple[int | None, int | None, bool]:
+    section = mapping(value)
+    tries = [mapping(one) for one in section.get("tries") or []]
+    rewritten = any((count(one.get("attempt")) or 0) > 0 for one in tries)
+    return count(section.get("planned_words")), count(section.get("words")), rewritten
 
 
 def _kept(row: dict[str, Any], index: int) -> KeptRow:
     length = mapping(row.get("length"))
-    turns = [mapping(m) for m in row.get("messages") or [] if isinstance(m, dict)]
-    prompt = next((str(m.get("content", "")) for m in turns if m.get("role") == "user"), "")
-    reply = next((str(m.get("content", "")) for m in reversed(turns) if m.get("role") == "assistant"), "")
+    prompt, reply = turns(row)
     requested = None
     if isinstance(length.get("requested"), dict):
         try:
@@ -189,6 +210,7 @@ def _kept(row: dict[str, Any], index: int) -> KeptRow:
         requested=requested,
         words=count(length.get("words_longbench")),
         score=number(mapping(row.get("scores")).get("s_l")),
-        prompt=prompt[:EXCERPT_CHARACTERS],
-        excerpt=reply[:EXCERPT_CHARACTERS] + ("…" if len(reply) > EXCERPT_CHARACTERS else ""),
+        prompt=beginning(prompt),
+        excerpt=beginning(reply),
+        sections=[_section(value) for value in row.get("sections") or []],
     )

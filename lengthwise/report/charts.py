@@ -1,384 +1,269 @@
-"""The page's charts, as plotly figures in plain data.
-
-A figure is what `plotly.graph_objects.Figure.to_dict` would return. Colours are names such as "@series-0",
-which the page's script replaces by the palette of the light or the dark scheme. Texts that come from data are
-escaped here, since plotly reads a few HTML tags in hover texts.
-"""
+"""The page's charts. Texts that come from data are escaped in `lengthwise.report.svg`."""
 
 from __future__ import annotations
 
 import html
 import itertools
 import math
-from collections.abc import Sequence
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from lengthwise.report.builds import SectionLengths
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output
 from lengthwise.report.files import number
-from lengthwise.report.wording import decimal, digits_for, interval, metric_name, ratio, target, whole
+from lengthwise.report.svg import WIDTH, Axis, Frame, drawing, group, line, mark, n, path, rect, text
+from lengthwise.report.wording import plural, ratio, target, whole
 
-Figure = dict[str, Any]
-
-PALETTE = {
-    "light": {
-        "series-0": "#5b6f8c",
-        "series-1": "#b4531c",
-        "series-2": "#14766b",
-        "series-3": "#7a4fb0",
-        "series-4": "#a3386b",
-        "series-5": "#6b6a1e",
-        "ink": "#1d2430",
-        "muted": "#5d6675",
-        "line": "#dde1e7",
-        "panel": "#ffffff",
-    },
-    "dark": {
-        "series-0": "#9db2d1",
-        "series-1": "#f0935c",
-        "series-2": "#52c7b8",
-        "series-3": "#c2a2ee",
-        "series-4": "#ee8fb8",
-        "series-5": "#cfcd6f",
-        "ink": "#e6e9ee",
-        "muted": "#9aa4b4",
-        "line": "#333b48",
-        "panel": "#1a1f28",
-    },
-}
-"""The first two, slate and orange, also differ to eyes that tell red from green badly."""
-MAX_POINTS = 3000
+MAX_POINTS = 2000
 """Points of a run in the scatter; above, the page draws evenly spaced ones and says so."""
+RIGHT_LENGTH = (1 / 1.4, 1.6)
+"""Written / requested from which to which S_l is at least 80 (`lengths.longbench_length_score`)."""
 
 
-def series_colour(index: int) -> str:
-    """Return the colour name of the run at `index` (they repeat after six)."""
-    return f"@series-{index % 6}"
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One run's part of a chart that shows runs side by side on the same axes."""
+
+    run: Run
+    colour: int
+    svg: str
+    note: str
 
 
-def _layout(**changes: Any) -> dict[str, Any]:
-    return {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": "@muted", "size": 12.5},
-        "margin": {"l": 8, "r": 14, "t": 36, "b": 8},
-        "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"color": "@ink"}},
-        "hoverlabel": {
-            "bgcolor": "@panel",
-            "bordercolor": "@line",
-            "font": {"color": "@ink"},
-            "align": "left",
-        },
-        "dragmode": False,
-        **changes,
-    }
-
-
-def _axis(title: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "standoff": 10},
-        "automargin": True,
-        "gridcolor": "@line",
-        "linecolor": "@line",
-        "zeroline": False,
-        "tickcolor": "@line",
-        **changes,
-    }
-
-
-def _log_axis(title: str, low: float, high: float, **changes: Any) -> dict[str, Any]:
-    """Return a log axis with ticks at 1, 3, 10, 30 ... written out in full."""
-    ticks = [m * 10**k for k in range(-1, 7) for m in (1, 3) if low / 1.3 <= m * 10**k <= high * 1.3]
-    return _axis(
-        title,
-        type="log",
-        range=[math.log10(low), math.log10(high)],
-        tickvals=ticks,
-        ticktext=[f"{t:,.0f}" if t >= 1 else f"{t:g}" for t in ticks],
-        **changes,
-    )
-
-
-def intervals(evaluations: Sequence[tuple[Run, int]], task: str) -> Figure | None:
-    """Return one panel per metric, each on its own scale: a dot and its 95 % interval for every run."""
-    present = [(run, i) for run, i in evaluations if run.evaluation and task in run.evaluation.tasks]
-    scores = {run.anchor: run.evaluation.tasks[task].scores for run, _ in present if run.evaluation}
-    names = list(
-        dict.fromkeys(m for found in scores.values() for m, s in found.items() if s.estimate is not None)
-    )
-    if not names:
-        return None
-    panel = 26 * len(present) + 56
-    height = panel * len(names) + 40
-    layout = _layout(height=height, annotations=[])
-    data: list[dict[str, Any]] = []
-    for row, name in enumerate(names):
-        suffix = "" if row == 0 else str(row + 1)
-        top = 1 - row * panel / (panel * len(names))
-        bottom = top - (panel - 46) / (panel * len(names))
-        layout[f"yaxis{suffix}"] = _axis(
-            "",
-            domain=[max(bottom, 0), top],
-            range=[-0.6, len(present) - 0.4],
-            showticklabels=False,
-            showgrid=False,
-            anchor=f"x{suffix}",
-            fixedrange=True,
-            ticks="",
-            showline=False,
-        )
-        layout[f"xaxis{suffix}"] = _axis(
-            "", anchor=f"y{suffix}", nticks=6, fixedrange=True, tickformat=",~f", **_span(scores, name)
-        )
-        layout["annotations"].append(
-            {
-                "text": f"<b>{html.escape(metric_name(name))}</b>",
-                "xref": "paper",
-                "yref": "paper",
-                "x": 0,
-                "y": top,
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"color": "@ink"},
-            }
-        )
-        for place, (run, colour) in enumerate(present):
-            score = scores[run.anchor].get(name)
-            if score is not None and score.estimate is not None:
-                data.append(_whisker(run, colour, score, len(present) - 1 - place, suffix, first=row == 0))
-    layout["legend"] = {**layout["legend"], "y": 1 + 26 / max(height - 44, 1)}
-    layout["margin"] = {**layout["margin"], "t": 64}
-    layout["height"] = height + 28
-    return {"data": data, "layout": layout}
-
-
-def _span(scores: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a range that holds every interval with a little air."""
-    ends = [
-        v
-        for found in scores.values()
-        if (s := found.get(name)) is not None
-        for v in (s.estimate, s.low, s.high)
-        if v is not None
-    ]
-    low, high = min(ends), max(ends)
-    air = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
-    return {"range": [low - air, high + air]}
-
-
-def _whisker(run: Run, colour: int, score: Any, y: int, suffix: str, *, first: bool) -> dict[str, Any]:
-    digits = digits_for([score.estimate, score.high])
-    low = score.estimate if score.low is None else score.low
-    high = score.estimate if score.high is None else score.high
-    hover = (
-        f"<b>{html.escape(run.label)}</b><br>{html.escape(metric_name(score.metric))} "
-        f"{decimal(score.estimate, digits)}<br>95 % {interval(score.low, score.high, digits)}"
-        f"<br>n = {whole(score.n)}"
-    )
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": html.escape(run.label),
-        "legendgroup": run.anchor,
-        "showlegend": first,
-        "x": [score.estimate],
-        "y": [y],
-        "xaxis": f"x{suffix}",
-        "yaxis": f"y{suffix}",
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - score.estimate],
-            "arrayminus": [score.estimate - low],
-            "color": series_colour(colour),
-            "thickness": 2,
-            "width": 5,
-        },
-        "marker": {"size": 10, "color": series_colour(colour)},
-        "hovertext": [hover],
-        "hoverinfo": "text",
-    }
+def colour_class(index: int) -> str:
+    """Return the class that has the colour of the run at `index` (they repeat after six)."""
+    return f"c{index % 6}"
 
 
 def target_against_actual(
-    groups: Sequence[tuple[Run, int, Sequence[Output]]], anchors: dict[tuple[str, int], str], unit: str
-) -> Figure | None:
-    """Return requested against actual length on log axes: crosses were cut, rings are empty.
+    groups: Sequence[tuple[Run, int, Sequence[Output]]],
+    anchors: Mapping[tuple[str, int], str],
+    unit: str,
+    *,
+    band: bool,
+) -> list[Panel]:
+    """Return requested against actual length on log axes, one panel a run: crosses were cut, rings are empty.
 
     Args:
         groups: per run its colour and its outputs, all of one unit.
         anchors: (run anchor, id of the output object) -> the sample's place on the page.
         unit: what both axes count.
+        band: shade where S_l is at least 80.
     """
-    points = [(run, c, o) for run, c, outs in groups for o in outs if o.requested and o.length is not None]
-    if not points:
-        return None
-    values = [v for _, _, o in points for v in (o.requested.nominal if o.requested else 1, o.length) if v]
-    low, high = max(min(values) / 1.6, 0.3), max(values) * 1.6
-    data: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "as asked",
-            "x": [low, high],
-            "y": [low, high],
-            "line": {"color": "@muted", "width": 1, "dash": "dot"},
-            "hoverinfo": "skip",
-        }
-    ]
-    for run, colour, outputs in groups:
-        shown = [o for o in _thin(outputs) if o.requested and o.length is not None]
-        # Equal requests lie on one vertical: the runs stand beside each other there, 4 % apart.
-        apart = 1.04 ** (groups.index((run, colour, outputs)) - (len(groups) - 1) / 2)
-        for mark in ("", "cut", "empty"):
-            some = [o for o in shown if _mark(o) == mark]
-            if some:
-                data.append(_points(run, colour, some, anchors, (low, apart), mark))
-    layout = _layout(
-        height=470,
-        xaxis=_log_axis(f"requested ({unit})", low, high),
-        yaxis=_log_axis(f"written ({unit})", low, high),
-        hovermode="closest",
-        dragmode="zoom",
-    )
-    return {"data": data, "layout": layout}
+    drawn = [(run, c, [o for o in outs if o.requested and o.length is not None]) for run, c, outs in groups]
+    values = [v for _, _, outs in drawn for o in outs for v in (_asked(o), o.length) if v]
+    if not values:
+        return []
+    low, high = max(min(values) / 1.5, 0.3), max(values) * 1.5
+    side = WIDTH - 66
+    axis = Axis(low=low, high=high, length=side, log=True)
+    frame = Frame(x=axis, y=Axis(low=low, high=high, length=side * 0.8, log=True), top=26)
+    background = _identity(frame, unit, low, high, band)
+    panels = []
+    for run, colour, outputs in drawn:
+        if not outputs:
+            continue
+        shown = thin(outputs)
+        points = "".join(
+            _point(run, o, frame, anchors.get((run.anchor, id(o)), ""), aside)
+            for o, aside in zip(shown, _asides([_asked(o) for o in shown]), strict=True)
+        )
+        note = _scatter_note(outputs)
+        panels.append(
+            Panel(
+                run=run,
+                colour=colour,
+                svg=drawing(
+                    background + group(points, colour_class(colour)),
+                    frame.bottom + 42,
+                    f"Requested against written {unit} of {run.label} on log axes: {note}",
+                ),
+                note=note,
+            )
+        )
+    return panels
 
 
-def _thin(outputs: Sequence[Output]) -> Sequence[Output]:
+def thin(outputs: Sequence[Output]) -> Sequence[Output]:
+    """Return at most MAX_POINTS outputs, evenly spaced."""
     if len(outputs) <= MAX_POINTS:
         return outputs
     step = len(outputs) / MAX_POINTS
     return [outputs[int(i * step)] for i in range(MAX_POINTS)]
 
 
-def _mark(output: Output) -> str:
-    return "empty" if output.empty else "cut" if output.truncated else ""
+def _asked(output: Output) -> float:
+    return output.requested.nominal if output.requested else 1.0
 
 
-def _points(
-    run: Run,
-    colour: int,
-    outputs: Sequence[Output],
-    anchors: dict[tuple[str, int], str],
-    foot_and_shift: tuple[float, float],
-    mark: str,
-) -> dict[str, Any]:
-    foot, shift = foot_and_shift
-    hover, places = [], []
-    for o in outputs:
-        place = anchors.get((run.anchor, id(o)), "")
-        places.append(place)
-        lines = [f"<b>{html.escape(_brief(o.id))}</b> · {html.escape(run.label)}"]
-        lines.append(f"asked {target(o.requested)}")
-        unit = o.requested.unit if o.requested else "words"
-        lines.append(f"wrote {whole(o.length)} {unit} ({ratio(o.length, o.requested)})")
-        lines.append("cut at the cap" if mark == "cut" else f"finish_reason {html.escape(o.finish_reason)}")
-        lines.append("<i>click to read it</i>" if place else "<i>not among the samples shown</i>")
-        hover.append("<br>".join(lines))
-    marker: dict[str, Any] = {"color": series_colour(colour), "size": 8, "opacity": 0.75}
-    if mark == "cut":
-        marker |= {
-            "symbol": "x-thin",
-            "size": 9,
-            "opacity": 1,
-            "line": {"color": series_colour(colour), "width": 2.2},
-        }
-    elif mark == "empty":
-        marker |= {"symbol": "circle-open", "size": 9, "opacity": 1, "line": {"width": 2}}
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": html.escape(run.label) + (f" ({mark})" if mark else ""),
-        "x": [o.requested.nominal * shift for o in outputs if o.requested],
-        "y": [max(o.length or 0, foot * 1.12) for o in outputs],
-        "marker": marker,
-        "hovertext": hover,
-        "hoverinfo": "text",
-        "customdata": places,
-    }
+def _identity(frame: Frame, unit: str, low: float, high: float, band: bool) -> str:
+    shade = ""
+    if band:
+        below, above = RIGHT_LENGTH
+        corners = [(low, low * below), (high, high * below), (high, high * above), (low, low * above)]
+        d = "L".join(f"{n(frame.px(x))},{n(frame.py(y))}" for x, y in corners)
+        shade = f'<path class="band" d="M{d}Z"/>'
+    grid = frame.grid(f"requested {unit}", f"written {unit}")
+    return shade + grid + line(frame.px(low), frame.py(low), frame.px(high), frame.py(high), "identity")
 
 
-def _brief(text: str, length: int = 40) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _asides(asked: Sequence[float]) -> list[float]:
+    """Return how far each point steps sideways, so that replies to one length do not hide each other.
+
+    Multiples of the golden ratio, cut to 0..1, fill the room evenly for any number of points.
+    """
+    total, seen, steps = Counter(asked), Counter[float](), []
+    for value in asked:
+        spread = min(total[value] - 1, 12)
+        steps.append(spread * ((seen[value] * 0.6180339887 + 0.5) % 1 - 0.5))
+        seen[value] += 1
+    return steps
 
 
-def length_histogram(
-    series: Sequence[tuple[str, str, Sequence[int], bool]], unit: str, *, height: int = 300
-) -> Figure | None:
-    """Return the share of texts by length, in bins of a factor of the square root of 2.
+def _point(run: Run, output: Output, frame: Frame, place: str, aside: float) -> str:
+    kind = "empty" if output.empty else "cut" if output.truncated else ""
+    unit = output.requested.unit if output.requested else "words"
+    end = "cut at the cap" if kind == "cut" else f"finish_reason {output.finish_reason}"
+    hint = html.escape(
+        f"{run.label}: {output.id}\nasked {target(output.requested)}\nwrote {whole(output.length)} {unit} "
+        f"({ratio(output.length, output.requested)})\n{end}"
+    )
+    shown = (
+        f"<title>{hint}</title>{mark(frame.px(_asked(output)) + aside, frame.py(output.length or 0), kind)}"
+    )
+    # The samples below are the keyboard's way to the same place: thousands of tab stops help nobody.
+    return f'<a href="#{place}" tabindex="-1">{shown}</a>' if place else group(shown, "")
+
+
+def _scatter_note(outputs: Sequence[Output]) -> str:
+    written = [(o.length or 0) / _asked(o) for o in outputs]
+    cut, empty = sum(o.truncated and not o.empty for o in outputs), sum(o.empty for o in outputs)
+    parts = [
+        plural(len(outputs), "reply", "replies"),
+        f"median {statistics.median(written):.2f}× the request",
+    ]
+    parts += [f"{cut} cut"] if cut else []
+    parts += [f"{empty} empty"] if empty else []
+    return ", ".join(parts)
+
+
+def length_strips(series: Sequence[tuple[str, str, Sequence[int]]], unit: str) -> str | None:
+    """Return one histogram above the other on one log axis, in bins of a factor of the square root of 2.
 
     Args:
-        series: (name, colour, lengths, dashed) for each line; empty texts (length 0) have no place on a log
-            axis and are left to the tables.
+        series: (name, class of its colour, lengths); empty texts (length 0) have no place on a log axis and
+            are left to the tables.
         unit: what the axis counts.
-        height: pixels.
     """
-    positive = [v for _, _, values, _ in series for v in values if v > 0]
+    positive = [v for _, _, values in series for v in values if v > 0]
     if not positive:
         return None
-    first, last = math.floor(2 * math.log2(min(positive))) - 1, math.ceil(2 * math.log2(max(positive))) + 2
+    first, last = math.floor(2 * math.log2(min(positive))), math.floor(2 * math.log2(max(positive))) + 2
     edges = [2 ** (k / 2) for k in range(first, last)]
-    centres = [math.sqrt(a * b) for a, b in itertools.pairwise(edges)]
-    data = []
-    for name, colour, values, dashed in series:
-        if not values:
-            continue
-        counts = [sum(a <= v < b for v in values) for a, b in itertools.pairwise(edges)]
-        hover = [
-            f"<b>{html.escape(name)}</b><br>{a:,.0f} to {b:,.0f} {unit}<br>{n} of {len(values)}"
-            for a, b, n in zip(edges, edges[1:], counts, strict=False)
-        ]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{html.escape(name)} (n = {len(values):,})",
-                "x": centres,
-                "y": [100 * n / len(values) for n in counts],
-                "hovertext": hover,
-                "hoverinfo": "text",
-                "line": {"color": colour, "width": 2, "shape": "hvh", "dash": "dash" if dashed else "solid"},
-            }
+    shown = [(name, colour, [v for v in values if v > 0]) for name, colour, values in series]
+    counted = [[sum(a <= v < b for v in vs) for a, b in itertools.pairwise(edges)] for _, _, vs in shown]
+    most = max(k / max(len(vs), 1) for (_, _, vs), counts in zip(shown, counted, strict=True) for k in counts)
+    strip, bar = 74, 44
+    axis = Axis(low=edges[0], high=edges[-1], length=WIDTH - 24, log=True)
+    bottom = strip * len(shown) + 4
+    content = "".join(line(8 + axis.at(v), 14, 8 + axis.at(v), bottom, "grid") for v in axis.ticks())
+    for row, ((name, colour, values), counts) in enumerate(zip(shown, counted, strict=True)):
+        base = strip * row + strip
+        bars = ""
+        for (a, b), count in zip(itertools.pairwise(edges), counts, strict=True):
+            height = bar * count / max(len(values), 1) / most
+            hint = f"{name}: {count} of {len(values)} from {a:,.0f} to {b:,.0f} {unit}"
+            bars += rect(9 + axis.at(a), base - height, axis.at(b) - axis.at(a) - 2, height, hint=hint) * (
+                count > 0
+            )
+        middle = f"median {statistics.median(values):,.0f}" if values else "no text"
+        content += text(8, base - bar - 10, name, kind="name") + text(
+            WIDTH - 16, base - bar - 10, f"{middle}, n = {len(values):,}", "end"
         )
-    layout = _layout(
-        height=height,
-        xaxis=_log_axis(unit, edges[0], edges[-1], showgrid=False),
-        yaxis=_axis("% of texts", rangemode="tozero", nticks=6),
-        hovermode="closest",
-    )
-    return {"data": data, "layout": layout}
+        content += group(bars, colour) + line(8, base, WIDTH - 16, base, "axis")
+    content += "".join(text(8 + axis.at(v), bottom + 14, f"{v:,.0f}", "middle") for v in axis.ticks())
+    content += text(WIDTH - 16, bottom + 32, unit, "end", "title")
+    names = "; ".join(f"{name}: {whole(len(values))} texts" for name, _, values in shown)
+    return drawing(content, bottom + 40, f"Lengths in {unit}. {names}")
 
 
-def training_curve(
-    curve: Sequence[dict[str, Any]], keys: Sequence[str] = ("loss", "eval_loss")
-) -> Figure | None:
-    """Return the loss against the optimiser's step."""
-    data = []
-    for index, key in enumerate(keys):
-        rows = [(r["step"], v, r.get("epoch")) for r in curve if (v := number(r.get(key))) is not None]
-        if not rows:
-            continue
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if len(rows) <= 60 else "lines",
-                "name": {"loss": "training loss", "eval_loss": "validation loss"}.get(key, key),
-                "x": [s for s, _, _ in rows],
-                "y": [v for _, v, _ in rows],
-                "hovertext": [
-                    f"step {whole(s)}"
-                    + (f" · epoch {e:.2f}" if number(e) is not None else "")
-                    + f"<br>{key} {v:.4f}"
-                    for s, v, e in rows
-                ],
-                "hoverinfo": "text",
-                "line": {"color": series_colour(1 - index), "width": 2},
-                "marker": {"size": 5},
-            }
-        )
-    if not data:
+def section_lengths(sections: Sequence[SectionLengths]) -> str | None:
+    """Return planned and written words by the section's place in its text: a bar each, and the middle half."""
+    known = [s for s in sections if s.written is not None]
+    if not known:
         return None
-    layout = _layout(height=320, xaxis=_axis("step", showgrid=False), yaxis=_axis("loss", nticks=6))
-    return {"data": data, "layout": layout}
+    high = max(v for s in known for v in (s.planned or 0, s.upper or 0, s.written or 0)) * 1.08
+    frame = Frame(
+        x=Axis(low=0.4, high=known[-1].index + 0.6, length=WIDTH - 66),
+        y=Axis(low=0, high=max(high, 1), length=190),
+        top=26,
+    )
+    step = frame.x.length / (known[-1].index + 0.2)
+    wide = min(step * 0.5, 26)
+    planned, written = "", ""
+    for s in known:
+        middle = frame.px(s.index)
+        hint = (
+            f"section {s.index}: planned {whole(s.planned)}, written {whole(s.written)} (median of {s.num_texts} "
+            f"texts, half of them {whole(s.lower)} to {whole(s.upper)})"
+        )
+        top = frame.py(s.written or 0)
+        written += rect(middle - wide / 2, top, wide, frame.bottom - top, "fill soft", hint)
+        written += line(middle, frame.py(s.lower or 0), middle, frame.py(s.upper or 0))
+        if s.planned is not None:
+            planned += line(
+                middle - wide * 0.75, frame.py(s.planned), middle + wide * 0.75, frame.py(s.planned), "plan"
+            )
+    spaced = max(1, math.ceil(len(known) / 12))
+    numbers = "".join(
+        text(frame.px(s.index), frame.bottom + 16, str(s.index), "middle")
+        for s in known
+        if (s.index - 1) % spaced == 0
+    )
+    grid = "".join(
+        line(frame.left, frame.py(v), frame.right, frame.py(v), "grid")
+        + text(frame.left - 6, frame.py(v) + 4, f"{v:,.0f}", "end")
+        for v in frame.y.ticks()
+    )
+    titles = text(frame.left, 12, "words of a section", kind="title") + text(
+        frame.right, frame.bottom + 34, "place of the section", "end", "title"
+    )
+    label = "Words by section, planned against written: " + "; ".join(
+        f"section {s.index} {whole(s.planned)} against {whole(s.written)}" for s in known[:12]
+    )
+    return drawing(grid + group(written, "c2") + planned + numbers + titles, frame.bottom + 42, label)
+
+
+def training_curve(curve: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the loss, and the validation loss where there is one, against the optimiser's step."""
+    lines = [
+        (name, kind, [(float(r["step"]), v) for r in curve if (v := number(r.get(key))) is not None])
+        for key, name, kind in (("loss", "training", "c1"), ("eval_loss", "validation", "c2"))
+    ]
+    lines = [(name, kind, points) for name, kind, points in lines if points]
+    if not lines:
+        return None
+    steps = [s for _, _, points in lines for s, _ in points]
+    losses = [v for _, _, points in lines for _, v in points]
+    air = (max(losses) - min(losses)) * 0.06 or 0.1
+    frame = Frame(
+        x=Axis(low=min(0.0, min(steps)), high=max(max(steps), 1), length=WIDTH - 66),
+        y=Axis(low=min(losses) - air, high=max(losses) + air, length=190),
+        top=26,
+    )
+    content = frame.grid("step", "loss", vertical=False)
+    for place, (name, kind, points) in enumerate(lines):
+        spots = [(frame.px(s), frame.py(v)) for s, v in points]
+        dots = "".join(
+            f'<circle class="dot" cx="{n(x)}" cy="{n(y)}" r="2.5"><title>step {s:,.0f}: {v:.4f}</title></circle>'
+            for (x, y), (s, v) in zip(spots, points, strict=True)
+        )
+        shape = "stroke dashed" if name == "validation" else "stroke"
+        key = text(frame.right, 12 + 15 * place, f"{name} {points[-1][1]:.3f}", "end", "key")
+        content += group(path(spots, shape) + (dots if len(points) <= 100 else "") + key, kind)
+    label = "; ".join(f"{name} loss from {p[0][1]:.3f} to {p[-1][1]:.3f}" for name, _, p in lines)
+    return drawing(content, frame.bottom + 42, f"{label}, over {whole(max(steps))} steps")

@@ -12,7 +12,7 @@ from typing import Any
 from lengthwise import lengths
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
-from lengthwise.report.builds import DroppedRow, read_dropped
+from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
 
 DEFAULT_COUNTER = "cjk_alpha"
@@ -31,6 +31,8 @@ class Score:
     n: int | None
     counter: str | None
     higher_is_better: bool | None
+    summary: str = "mean"
+    """How items become the estimate: mean, proportion or median."""
     worst: float | None = None
     """The estimate if every prompt that the harness failed on had scored the worst; None if none failed."""
     best: float | None = None
@@ -91,6 +93,9 @@ class Task:
     counter: str
     scores: dict[str, Score]
     num_original: int | None
+    """Prompts of the source."""
+    num_effective: int | None
+    """Of them, those that were asked."""
     settings: dict[str, Any]
     """How the task was asked: data, sampling, number of samples."""
     slices: dict[str, dict[str, dict[str, Any]]]
@@ -120,6 +125,11 @@ class Evaluation:
     seconds: float | None = None
     dropped: list[DroppedRow] = field(default_factory=list)
     """Prompts that the harness could not finish."""
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why it could not."""
+        return count_reasons(self.dropped)
 
 
 def read_evaluation(path: Path, problems: list[str]) -> Evaluation:
@@ -170,6 +180,7 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
         counter=counter,
         scores=scores,
         num_original=count(sizes.get("original")),
+        num_effective=count(sizes.get("effective")),
         settings={
             **mapping(mapping(results.get("configs")).get(name)),
             **({"items": hashes[name]} if (hashes := mapping(results.get("task_hashes"))).get(name) else {}),
@@ -186,6 +197,7 @@ def _read_scores(
 ) -> dict[str, Score]:
     stated = mapping(mapping(results.get("results")).get(name))
     better = mapping(mapping(results.get("higher_is_better")).get(name))
+    summaries = mapping(mapping(results.get("summaries")).get(name))
     effective = count(mapping(mapping(results.get("n-samples")).get(name)).get("effective"))
     scores: dict[str, Score] = {}
     for key, value in stated.items():
@@ -206,6 +218,7 @@ def _read_scores(
             n=count(stated.get(f"{metric}_n,{variant}")) or scored or effective,
             counter=str(counters[metric]) if counters.get(metric) else None,
             higher_is_better=direction if isinstance(direction, bool) else None,
+            summary=str(summaries.get(metric, "mean")),
             worst=number(worst),
             best=number(best),
         )

@@ -1,19 +1,17 @@
-"""Lays out the runs as a diagram: data -> model -> scores."""
+"""Shows the runs as a diagram: data -> model -> scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lengthwise.report.collect import Run
 from lengthwise.report.files import count, mapping, number
+from lengthwise.report.lineage_layout import NODE_HEIGHT, NODE_WIDTH, Node, lay_out
 from lengthwise.report.wording import day, duration, plural, whole
 
-NODE_WIDTH, NODE_HEIGHT = 212, 188
-"""Pixels; the height is what a row of the diagram takes, boxes with fewer facts are lower."""
-GAP_X, GAP_Y = 56, 24
 KINDS = {
     "build": "Data",
     "sft": "Model · SFT",
@@ -22,47 +20,6 @@ KINDS = {
     "train": "Model",
     "eval": "Scores",
 }
-
-
-@dataclass(kw_only=True)
-class Node:
-    """A run, a file or a model in the diagram."""
-
-    key: str
-    kind: str
-    """source, model, missing, or the run's job: the style of the box."""
-    heading: str
-    title: str
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    """(name, value) lines."""
-    href: str | None = None
-    warning: str | None = None
-    colour: int | None = None
-    """Of an evaluation: the colour it has in the charts."""
-    sources: list[str] = field(default_factory=list)
-    """Keys of the nodes it was made from."""
-    column: int = 0
-    row: float = 0.0
-
-    @property
-    def x(self) -> int:
-        """Left edge in pixels."""
-        return self.column * (NODE_WIDTH + GAP_X)
-
-    @property
-    def y(self) -> int:
-        """Upper edge in pixels."""
-        return self.middle - self.height // 2
-
-    @property
-    def height(self) -> int:
-        """Pixels that the heading, two lines of title and the facts take."""
-        return min(84 + 21 * len(self.facts), NODE_HEIGHT)
-
-    @property
-    def middle(self) -> int:
-        """Where curves arrive and leave, in pixels from the top."""
-        return round(self.row * (NODE_HEIGHT + GAP_Y)) + NODE_HEIGHT // 2
 
 
 @dataclass(kw_only=True)
@@ -102,10 +59,11 @@ def draw(runs: Sequence[Run]) -> Diagram:
         for source in [*_input_nodes(run), *_model_nodes(run)]:
             nodes.setdefault(source.key, source)
             node.sources.append(source.key)
-    placed = _place(nodes, {run.anchor for run in runs if run.job == "eval"})
+    edges = lay_out(nodes, {run.anchor for run in runs if run.job == "eval"})
+    placed = sorted(nodes.values(), key=lambda n: (n.column, n.row))
     return Diagram(
         nodes=placed,
-        edges=[_curve(nodes[s], node) for node in placed for s in dict.fromkeys(node.sources)],
+        edges=edges,
         width=max((n.x for n in placed), default=0) + NODE_WIDTH,
         height=max((n.middle for n in placed), default=0) + NODE_HEIGHT // 2,
     )
@@ -118,10 +76,11 @@ def short(digest: Any, length: int = 8) -> str:
 
 def _run_node(run: Run) -> Node:
     manifest = run.manifest
-    facts = [("config", short(manifest.get("config_digest"))), ("commit", short(manifest.get("git_commit")))]
-    facts.append(("rows", _rows(run)))
-    facts.append(("finished", day(manifest.get("finished") or manifest.get("created"))))
-    facts.append(("took", duration(number(manifest.get("wall_seconds")))))
+    facts = [
+        _rows(run),
+        ("finished", day(manifest.get("finished") or manifest.get("created"))),
+        ("took", duration(number(manifest.get("wall_seconds")))),
+    ]
     section = {"eval": "scores", "build": "build"}.get(run.job, "training" if run.training else "settings")
     warning = None if run.finished else "unfinished"
     if run.finished and run.problems:
@@ -137,14 +96,14 @@ def _run_node(run: Run) -> Node:
     )
 
 
-def _rows(run: Run) -> str:
+def _rows(run: Run) -> tuple[str, str]:
     if run.build is not None:
-        return f"{whole(run.build.kept)} kept"
+        return "rows kept", whole(run.build.kept)
     if run.training is not None:
-        return f"{whole(count(run.training.facts.get('num_rows')))} trained on"
+        return "rows trained on", whole(count(run.training.facts.get("num_rows")))
     if run.evaluation is not None:
-        return f"{whole(sum(len(t.outputs) for t in run.evaluation.tasks.values()))} outputs"
-    return "unknown"
+        return "replies", whole(sum(len(t.outputs) for t in run.evaluation.tasks.values()))
+    return "rows", "unknown"
 
 
 def _input_nodes(run: Run) -> list[Node]:
@@ -192,47 +151,3 @@ def _model_nodes(run: Run) -> list[Node]:
                 key=f"model:{name}", kind="model", heading="Base model", title=title, facts=facts
             )
     return list(nodes.values())
-
-
-def _place(nodes: dict[str, Node], last: set[str]) -> list[Node]:
-    """Give each node its column (longest way from a source; scores last) and its row (near its sources)."""
-
-    def depth(key: str, seen: tuple[str, ...] = ()) -> int:
-        if key in seen:
-            return 0  # a manifest that names itself as its ancestor
-        return max((depth(s, (*seen, key)) + 1 for s in nodes[key].sources), default=0)
-
-    for key, node in nodes.items():
-        node.column = depth(key)
-    deepest = max((node.column for node in nodes.values()), default=0)
-    for key in last:
-        nodes[key].column = deepest
-    columns: dict[int, list[Node]] = {}
-    for node in nodes.values():
-        columns.setdefault(node.column, []).append(node)
-    # A source stands just before what is made from it, so that its curve is short.
-    for key, node in nodes.items():
-        users = [n.column for n in nodes.values() if key in n.sources]
-        if not node.sources and users and min(users) - 1 > node.column:
-            columns[node.column].remove(node)
-            node.column = min(users) - 1
-            columns.setdefault(node.column, []).append(node)
-    tallest = max((len(c) for c in columns.values()), default=0)
-    for column in sorted(columns):
-        members = columns[column]
-        members.sort(key=lambda n: _mean_row(n, nodes))
-        for index, node in enumerate(members):
-            node.row = index + (tallest - len(members)) / 2
-    return sorted(nodes.values(), key=lambda n: (n.column, n.row))
-
-
-def _mean_row(node: Node, nodes: dict[str, Node]) -> float:
-    rows = [nodes[s].row for s in node.sources if nodes[s].column < node.column]
-    return sum(rows) / len(rows) if rows else 0.0
-
-
-def _curve(source: Node, node: Node) -> str:
-    x0, y0 = source.x + NODE_WIDTH, source.middle
-    x1, y1 = node.x, node.middle
-    bend = GAP_X // 2 if x1 - x0 <= GAP_X else (x1 - x0) // 2
-    return f"M{x0},{y0} C{x0 + bend},{y0} {x1 - bend},{y1} {x1},{y1}"

@@ -1,115 +1,100 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("report-data").textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const coarse = matchMedia("(pointer: coarse)");
+  const byId = (id) => document.getElementById(id);
+  const form = byId("sample-tools");
+  const holder = byId("cards");
+  const cards = holder ? [...holder.children].map((card) => ({ card, ...JSON.parse(card.dataset.facts) })) : [];
+  const PREFIX = "#samples?";
 
-  // Figures name their colours; the scheme says what the names are.
-  const coloured = (value, palette) => {
-    if (typeof value === "string") return value[0] === "@" ? palette[value.slice(1)] ?? value : value;
-    if (Array.isArray(value)) return value.map((item) => coloured(item, palette));
-    if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, coloured(v, palette)]));
-    }
-    return value;
-  };
-  const draw = (scheme) => {
-    for (const [id, figure] of Object.entries(data.figures)) {
-      const place = document.getElementById(id);
-      if (!place) continue;
-      const painted = coloured(figure, data.palette[scheme]);
-      painted.layout.font.family = getComputedStyle(document.body).fontFamily;
-      // A drag on a touch screen scrolls the page.
-      if (coarse.matches) painted.layout.dragmode = false;
-      Plotly.react(place, painted.data, painted.layout, { responsive: true, displayModeBar: false });
-      if (!place.dataset.wired) {
-        place.dataset.wired = "yes";
-        place.on("plotly_click", (event) => {
-          const target = event.points[0].customdata;
-          if (target) show(target);
-        });
-      }
-    }
-  };
-  const redraw = () => draw(dark.matches ? "dark" : "light");
-  dark.addEventListener("change", redraw);
-  addEventListener("beforeprint", () => draw("light"));
-  addEventListener("afterprint", redraw);
+  // What the form wants, without the empty fields.
+  const wanted = () => Object.fromEntries([...new FormData(form)].filter(([, value]) => value));
 
-  // The sample browser.
-  const cards = [...document.querySelectorAll(".card")];
-  const holder = document.getElementById("cards");
-  const control = (name) => document.getElementById("sample-" + name);
-  const wanted = (name) => control(name)?.value ?? "";
-  const texts = new Map();
-  const textOf = (card) => {
-    if (!texts.has(card)) texts.set(card, card.textContent.toLowerCase());
-    return texts.get(card);
+  // A run narrows filters and orders to itself; without one, any run of the card may fit.
+  const runsOf = (item, want) => (want.run ? [item.runs[want.run]] : Object.values(item.runs)).filter(Boolean);
+  const textOf = (item) => (item.text ??= item.card.textContent.toLowerCase());
+  const fits = (item, want) => {
+    const runs = runsOf(item, want);
+    return (
+      runs.length > 0 &&
+      (!want.task || item.task === want.task) &&
+      (!want.flag || runs.some((run) => run.flags.includes(want.flag))) &&
+      Object.entries(want).every(([key, value]) => !key.startsWith("slice.") || item.slices[key.slice(6)] === value) &&
+      (want.q ?? "").toLowerCase().split(/\s+/).every((word) => !word || textOf(item).includes(word))
+    );
   };
-  const numeric = (card, key) => (card.dataset[key] === "" ? null : Number(card.dataset[key]));
+
+  // Smaller comes first; what has no such number comes last.
+  const least = (runs, key) => Math.min(...runs.filter((run) => key(run) !== null).map(key));
   const orders = {
-    order: (card) => numeric(card, "order"),
-    distance: (card) => -numeric(card, "distance"),
-    change: (card) => -Math.abs(numeric(card, "change") ?? 0),
-    fell: (card) => numeric(card, "change") ?? Infinity,
-    rose: (card) => -(numeric(card, "change") ?? -Infinity),
+    worst: (item, runs) => least(runs, (run) => run.score),
+    fell: (item, runs) => least(runs, (run) => run.change),
+    rose: (item, runs) => least(runs, (run) => run.change && -run.change),
+    change: (item, runs) => least(runs, (run) => run.change && -Math.abs(run.change)),
+    longest: (item, runs) => least(runs, (run) => run.length && -run.length),
+    distance: (item) => -item.distance,
   };
+
   const apply = () => {
-    const words = wanted("search").toLowerCase().split(/\s+/).filter(Boolean);
+    const want = wanted();
+    const key = orders[want.sort];
+    const ranked = cards.map((item) => [key ? key(item, runsOf(item, want)) : 0, item]);
+    ranked.sort(([a], [b]) => (a === b ? 0 : a < b ? -1 : 1));
     let shown = 0;
-    for (const card of cards) {
-      const fits =
-        (!wanted("task") || card.dataset.task === wanted("task")) &&
-        (!wanted("mark") || card.dataset.marks.split("|").includes(wanted("mark"))) &&
-        words.every((word) => textOf(card).includes(word));
-      card.hidden = !fits;
-      shown += fits;
+    for (const [, item] of ranked) {
+      item.card.hidden = !fits(item, want);
+      shown += !item.card.hidden;
     }
-    const key = orders[wanted("sort")] ?? orders.order;
-    const sorted = [...cards].sort((a, b) => key(a) - key(b) || numeric(a, "order") - numeric(b, "order"));
-    holder.append(...sorted);
-    control("count").textContent = `${shown.toLocaleString("en")} of ${cards.length.toLocaleString("en")} shown`;
-    control("none").hidden = shown > 0;
+    holder.append(...ranked.map(([, item]) => item.card));
+    byId("sample-count").textContent = `${shown.toLocaleString("en")} of ${cards.length.toLocaleString("en")} shown`;
+    byId("sample-none").hidden = shown > 0;
   };
-  const show = (id) => {
-    const card = document.getElementById(id);
-    if (!card) return;
-    if (card.hidden) set({ task: "", mark: "", search: "" });
-    card.open = true;
-    history.replaceState(null, "", "#" + id);
-    card.scrollIntoView({ block: "start" });
-    card.querySelector("summary").focus({ preventScroll: true });
+
+  // The address holds the filters, so that a view can be shared.
+  const remember = () => {
+    const query = new URLSearchParams(wanted()).toString();
+    history.replaceState(null, "", query ? PREFIX + query : "#samples");
   };
-  const set = (values) => {
-    for (const [name, value] of Object.entries(values)) {
-      const field = control(name);
-      if (!field) continue;
-      field.value = value;
+  const fill = (query) => {
+    const want = new URLSearchParams(query);
+    for (const field of form.elements) {
+      if (!field.name) continue;
+      field.value = want.get(field.name) ?? "";
       if (field.selectedIndex === -1) field.selectedIndex = 0;
     }
     apply();
   };
-  if (holder) {
+
+  const follow = () => {
+    const { hash } = location;
+    if (form && hash.startsWith(PREFIX)) {
+      fill(hash.slice(PREFIX.length));
+      byId("samples").scrollIntoView();
+      return;
+    }
+    const target = hash && byId(decodeURIComponent(hash.slice(1)));
+    if (!target || target.tagName !== "DETAILS") return;
+    if (target.hidden) fill("");
+    target.open = true;
+    target.scrollIntoView();
+    target.querySelector("summary").focus({ preventScroll: true });
+  };
+
+  if (form) {
+    const change = () => {
+      apply();
+      remember();
+    };
     let timer = 0;
-    control("tools").addEventListener("submit", (event) => event.preventDefault());
-    control("tools").addEventListener("change", apply);
-    control("search").addEventListener("input", () => {
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("reset", () => setTimeout(change));
+    form.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(apply, 150);
-    });
-    // A number in a table leads to the samples it was computed from.
-    document.addEventListener("click", (event) => {
-      const link = event.target.closest('a[href="#samples"][data-task]');
-      if (link) set({ search: "", task: link.dataset.task, mark: link.dataset.mark ?? "", sort: link.dataset.sort ?? "order" });
+      timer = setTimeout(change, 150);
     });
     apply();
   }
-  const opened = () => {
-    const target = location.hash && document.getElementById(location.hash.slice(1));
-    if (target && target.tagName === "DETAILS") target.open = true;
-  };
-  addEventListener("hashchange", opened);
-  opened();
+  addEventListener("hashchange", follow);
+  follow();
 
   // The section in view is marked in the table of contents.
   const links = new Map([...document.querySelectorAll(".toc a")].map((a) => [a.hash.slice(1), a]));
@@ -119,6 +104,5 @@
     },
     { rootMargin: "-20% 0px -75% 0px" },
   );
-  for (const id of links.keys()) watcher.observe(document.getElementById(id));
-  redraw();
+  for (const id of links.keys()) watcher.observe(byId(id));
 })();

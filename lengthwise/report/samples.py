@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from lengthwise.report.collect import Run
+from lengthwise.report.comparison import Comparison, flips, slice_order
 from lengthwise.report.evaluations import Output, Task
 from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, target, whole
 
-MAX_CARDS = 1000
+MAX_CARDS = 2000
 """Prompts shown; of more, those whose lengths are farthest from what was asked."""
 GAUGE_SPAN = 3.0
 """The gauge reaches from 1/8 to 8 times the requested length (powers of two)."""
@@ -68,12 +72,14 @@ class Card:
     prompt: Text
     cells: list[Cell | None]
     """In the order of the runs; None where a run has no such item."""
-    distance: float
-    """Largest |ln(actual / requested)| of its cells; -1 where no length was asked."""
-    change: float | None
-    """Leading metric, last run minus first."""
-    marks: list[str] = field(default_factory=list)
-    """"run-1:truncated" and the like, for the filter."""
+    facts: dict[str, Any]
+    """What the page's script filters and sorts by: task, slices, distance, and per run its score (higher is
+    better), its change against the base, its length and its flags."""
+
+    @property
+    def data(self) -> str:
+        """The facts as JSON."""
+        return json.dumps(self.facts, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(kw_only=True)
@@ -82,8 +88,10 @@ class Browser:
 
     cards: list[Card]
     num_items: int
-    filters: list[tuple[str, str]]
-    """(mark, words) for the filter menu."""
+    flags: list[tuple[str, int]]
+    """(flag, replies that have it) for the filter menu."""
+    slices: list[tuple[str, list[tuple[str, int]]]]
+    """(property, [(value, prompts)]) for the filter menus."""
     anchors: dict[tuple[str, int], str]
     """(run anchor, id of an output object) -> the card's anchor."""
     num_texts: int = 0
@@ -99,8 +107,8 @@ class Browser:
         ]
 
 
-def browse(evaluations: Sequence[tuple[Run, int]]) -> Browser:
-    """Return the browser for (run, colour) pairs."""
+def browse(evaluations: Sequence[tuple[Run, int]], comparisons: Sequence[Comparison] = ()) -> Browser:
+    """Return the browser for (run, colour) pairs and what they were compared for."""
     cards: list[Card] = []
     anchors: dict[tuple[str, int], str] = {}
     names = dict.fromkeys(n for run, _ in evaluations if run.evaluation for n in run.evaluation.tasks)
@@ -108,23 +116,57 @@ def browse(evaluations: Sequence[tuple[Run, int]]) -> Browser:
     num_items = len(groups)
     if num_items > MAX_CARDS:
         groups = sorted(groups, key=lambda g: -_distance(g[2]))[:MAX_CARDS]
+    changes = _changes(comparisons)
     for index, (name, key, found) in enumerate(groups, start=1):
         item = key[0] if key[1] == 0 else f"{key[0]}, reply {key[1] + 1}"
         card = _card(f"sample-{index}", name, item, evaluations, found)
+        for anchor, facts in card.facts["runs"].items():
+            change, flip = changes.get((anchor, name, key[0]), (None, ""))
+            facts["change"] = change
+            facts["flags"] += [flip] if flip else []
         cards.append(card)
         anchors.update({(anchor, id(output)): card.anchor for anchor, output in found.items()})
-    labels = {run.anchor: run.label for run, _ in evaluations}
-    marks: dict[str, int] = {}
-    for card in cards:
-        for mark in card.marks:
-            marks[mark] = marks.get(mark, 0) + 1
-    filters = [
-        (mark, f"{labels[mark.partition(':')[0]]}: {mark.partition(':')[2]} ({n})")
-        for mark, n in sorted(marks.items())
-    ]
-    browser = Browser(cards=cards, num_items=num_items, filters=filters, anchors=anchors)
+    browser = Browser(
+        cards=cards, num_items=num_items, flags=_flags(cards), slices=_slices(cards), anchors=anchors
+    )
     browser.num_texts = len(browser.texts)
     return browser
+
+
+def _changes(comparisons: Sequence[Comparison]) -> dict[tuple[str, str, str], tuple[float, str]]:
+    """Return (run, task, item) -> its change for the better, and whether it was won or lost."""
+    found: dict[tuple[str, str, str], tuple[float, str]] = {}
+    for c in comparisons:
+        evaluation = c.base.evaluation
+        if evaluation is None or evaluation.tasks[c.task].primary != c.metric:
+            continue
+        flipped = flips(c)
+        groups = {} if flipped is None else {
+            "won": flipped.won, "lost": flipped.lost, "both wrong": flipped.both_wrong
+        }  # fmt: skip
+        named = {p.id: name for name, pairs in groups.items() for p in pairs}
+        sign = -1 if c.higher_is_better is False else 1
+        for p in c.pairs:
+            change = round(sign * (p.after - p.before), 4)
+            found[c.other.anchor, c.task, p.id] = (change, named.get(p.id, ""))
+    return found
+
+
+def _flags(cards: Sequence[Card]) -> list[tuple[str, int]]:
+    counted = Counter(flag for card in cards for run in card.facts["runs"].values() for flag in run["flags"])
+    return sorted(counted.items())
+
+
+def _slices(cards: Sequence[Card]) -> list[tuple[str, list[tuple[str, int]]]]:
+    counted: dict[str, Counter[str]] = {}
+    for card in cards:
+        for kind, value in card.facts["slices"].items():
+            counted.setdefault(kind, Counter())[value] += 1
+    return [
+        (kind, sorted(values.items(), key=lambda entry: slice_order(entry[0])))
+        for kind, values in counted.items()
+        if len(values) > 1
+    ]
 
 
 def fit(browser: Browser, budget: int) -> None:
@@ -157,29 +199,32 @@ def _by_item(evaluations: Sequence[tuple[Run, int]], task: str) -> dict[tuple[st
     return groups
 
 
-def _distance(found: dict[str, Output]) -> float:
+def _distance(found: Mapping[str, Output]) -> float:
     return max((abs(r) for o in found.values() if (r := o.log_ratio) is not None), default=-1.0)
 
 
 def _card(
-    anchor: str, task: str, item: str, evaluations: Sequence[tuple[Run, int]], found: dict[str, Output]
+    anchor: str, task: str, item: str, evaluations: Sequence[tuple[Run, int]], found: Mapping[str, Output]
 ) -> Card:
     cells: list[Cell | None] = []
-    values: list[float | None] = []
-    marks: list[str] = []
+    runs: dict[str, dict[str, Any]] = {}
     for run, colour in evaluations:
         output = found.get(run.anchor)
         if output is None or run.evaluation is None:
             cells.append(None)
-            values.append(None)
             continue
         owner = run.evaluation.tasks[task]
         cell = _cell(run, colour, owner, output)
         cells.append(cell)
-        values.append(output.metrics.get(owner.primary or ""))
-        marks += [f"{run.anchor}:{chip}" for chip in cell.chips]
+        score, lead = output.metrics.get(owner.primary or ""), owner.scores.get(owner.primary or "")
+        sign = -1 if lead is not None and lead.higher_is_better is False else 1
+        runs[run.anchor] = {
+            "score": None if score is None else round(sign * score, 4),
+            "length": output.length,
+            "flags": list(cell.chips),
+        }
     first = next(iter(found.values()))
-    change = values[-1] - values[0] if values[0] is not None and values[-1] is not None else None
+    distance = round(_distance(found), 4)
     return Card(
         anchor=anchor,
         task=task,
@@ -187,9 +232,7 @@ def _card(
         requested=target(first.requested),
         prompt=Text(full=first.prompt, shown=first.prompt),
         cells=cells,
-        distance=_distance(found),
-        change=change if len(cells) > 1 else None,
-        marks=marks,
+        facts={"task": task, "slices": first.slices, "distance": distance, "runs": runs},
     )
 
 

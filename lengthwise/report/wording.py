@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lengthwise.records import LengthTarget
 
@@ -56,14 +56,36 @@ def whole(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def plural(value: int | None, noun: str) -> str:
+def plural(value: int | None, noun: str, several: str | None = None) -> str:
     """Return a count with its noun.
 
     Example:
-        >>> plural(1, "row"), plural(0, "row")
-        ('1 row', '0 rows')
+        >>> plural(1, "row"), plural(0, "row"), plural(2, "reply", "replies")
+        ('1 row', '0 rows', '2 replies')
     """
-    return f"{whole(value)} {noun}{'' if value == 1 else 's'}"
+    return f"{whole(value)} {noun if value == 1 else several or noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value with what digits it deserves.
+
+    Example:
+        >>> p_value(0.0312), p_value(0.00001), p_value(None)
+        ('0.031', '< 0.001', 'no test')
+    """
+    if value is None:
+        return "no test"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:

@@ -36,31 +36,55 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:
+def open_page(browser: Any, address: str, *, fragment: str = "", **options: Any) -> tuple[Any, list[str]]:
     """Return the drawn page and the list that collects whatever it complains of or asks for."""
     page = browser.new_page(**options)
     noise: list[str] = []
     page.on("console", lambda message: noise.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: noise.append(f"error: {error}"))
     page.on("request", lambda request: noise.append(request.url) if request.url != address else None)
-    page.goto(address)
-    page.wait_for_selector(".main-svg")
+    page.goto(address + fragment)
+    page.wait_for_selector("#sample-count:not(:empty)")
     return page, noise
 
 
+def shown(page: Any) -> list[str]:
+    """Return the ids of the samples that are shown, in order."""
+    return page.eval_on_selector_all(".card:not([hidden]) .card-id", "ids => ids.map((id) => id.textContent)")
+
+
+def facts(page: Any, run: str, key: str) -> list[float]:
+    """Return a number of each shown sample, in order."""
+    return page.eval_on_selector_all(
+        ".card:not([hidden])",
+        f"cards => cards.map((c) => JSON.parse(c.dataset.facts).runs['{run}'].{key})",
+    )
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
-def test_it_is_drawn_in_silence_and_without_overflow(
+def test_it_is_silent_and_nothing_overflows(
     browser: Any, address: str, width: int, scheme: str, tmp_path: Path
 ) -> None:
     page, noise = open_page(browser, address, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    places = page.locator(".chart")
-    assert places.count() == 5
-    assert all(places.nth(i).locator(".main-svg").count() > 0 for i in range(places.count()))
+    charts = page.locator("svg.chart")
+    # Two scatters, lengths of all texts, lengths and sections of the build, the loss.
+    assert charts.count() == 6
+    assert all(charts.nth(i).bounding_box()["width"] > 250 for i in range(6))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert "is better than base" in page.title()
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 50_000
     assert noise == []
+    page.close()
+
+
+def test_every_chart_has_a_text_for_those_who_cannot_see_it(browser: Any, address: str) -> None:
+    page, _ = open_page(browser, address)
+    labels = page.eval_on_selector_all(
+        "svg.chart", "charts => charts.map((c) => c.getAttribute('aria-label'))"
+    )
+    assert all(len(label) > 40 for label in labels)
+    assert any("30 replies" in label for label in labels)
     page.close()
 
 
@@ -77,57 +101,100 @@ def test_no_text_of_a_model_acts_in_the_page(browser: Any, address: str) -> None
 
 def test_search_filter_and_sort(browser: Any, address: str) -> None:
     page, _ = open_page(browser, address)
-    shown = page.locator(".card:visible")
-    assert shown.count() == 30
-    page.fill("#sample-search", "lbw-007")
+    assert len(shown(page)) == 30
+    page.fill("[name=q]", "lbw-007")
     page.wait_for_selector("#sample-count:text-is('1 of 30 shown')")
-    page.fill("#sample-search", "no such words anywhere")
+    page.fill("[name=q]", "no such words anywhere")
     page.wait_for_selector("#sample-none:visible")
-    page.fill("#sample-search", "")
-    page.wait_for_selector("#sample-none", state="hidden")
-    page.select_option("#sample-mark", "run-2:truncated")
-    assert shown.count() == 4
-    page.select_option("#sample-mark", "")
-    page.select_option("#sample-sort", "distance")
-    assert page.locator(".card").first.get_attribute("id") == "sample-6"
-    page.select_option("#sample-sort", "rose")
-    changes = page.eval_on_selector_all(".card", "cards => cards.map((c) => Number(c.dataset.change))")
+    page.click("#sample-tools button")
+    page.wait_for_selector("#sample-count:text-is('30 of 30 shown')")
+    page.select_option("[name=flag]", "truncated")
+    page.wait_for_selector("#sample-count:text-is('4 of 30 shown')")
+    page.select_option("[name=run]", "run-1")
+    page.wait_for_selector("#sample-none:visible")
+    page.select_option("[name=flag]", "")
+    page.select_option("[name='slice.language']", "zh")
+    page.wait_for_selector("#sample-count:text-is('1 of 30 shown')")
+    assert shown(page) == ["lbw-006"]
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("sort", "run", "key", "down"),
+    [
+        ("worst", "run-2", "score", False),
+        ("rose", "run-2", "change", True),
+        ("fell", "run-2", "change", False),
+        ("longest", "run-1", "length", True),
+    ],
+)
+def test_orders(browser: Any, address: str, sort: str, run: str, key: str, down: bool) -> None:
+    page, _ = open_page(browser, address, fragment=f"#samples?run={run}&sort={sort}")
+    values = facts(page, run, key)
+    assert len(set(values)) > 10
+    assert values == sorted(values, reverse=down)
+    page.close()
+
+
+def test_the_largest_difference_comes_first(browser: Any, address: str) -> None:
+    page, _ = open_page(browser, address, fragment="#samples?sort=change")
+    changes = [abs(v) for v in facts(page, "run-2", "change")]
     assert changes == sorted(changes, reverse=True)
     page.close()
 
 
-def test_a_count_leads_to_its_samples(browser: Any, address: str) -> None:
+def test_a_number_leads_to_its_samples_and_the_address_can_be_shared(browser: Any, address: str) -> None:
     page, _ = open_page(browser, address)
-    page.click('.accounts a[data-mark="run-2:truncated"]')
-    assert page.locator(".card:visible").count() == 4
-    assert page.input_value("#sample-mark") == "run-2:truncated"
+    page.click(".accounts a[href*='run=run-2&flag=truncated']")
+    page.wait_for_selector("#sample-count:text-is('4 of 30 shown')")
+    assert page.input_value("[name=flag]") == "truncated"
+    page.select_option("[name=sort]", "worst")
+    page.wait_for_timeout(300)
+    first, link = shown(page), page.url
+    assert "flag=truncated" in link and "sort=worst" in link
+    again, _ = open_page(browser, address, fragment=link[link.index("#") :])
+    assert shown(again) == first
+    again.close()
     page.close()
 
 
-def test_a_point_leads_to_its_sample(browser: Any, address: str) -> None:
-    page, _ = open_page(browser, address, viewport={"width": 1280, "height": 900})
-    point = page.locator("#chart-scatter-words .trace.scatter").nth(1).locator(".point").first
-    point.scroll_into_view_if_needed()
-    box = point.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector("#chart-scatter-words .hoverlayer .hovertext")
-    assert "click to read" in page.locator("#chart-scatter-words .hoverlayer").text_content()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector(".card[open]")
+def test_a_slice_leads_to_its_samples(browser: Any, address: str) -> None:
+    page, _ = open_page(browser, address)
+    page.click(".slices th a:text-is('[0,500)')")
+    page.wait_for_selector("#sample-count:text-is('10 of 30 shown')")
+    assert page.evaluate("document.getElementById('samples').getBoundingClientRect().top < 200")
     page.close()
 
 
-def test_the_scheme_may_change_while_it_is_read_and_print_is_light(browser: Any, address: str) -> None:
-    page, noise = open_page(browser, address, color_scheme="light")
-    colour = "getComputedStyle(document.querySelector('#chart-intervals-0 .legendtext')).fill"
-    light = page.evaluate(colour)
-    page.emulate_media(color_scheme="dark")
-    # The page's policy forbids evaluated strings, so the wait is here.
-    for _ in range(50):
-        if page.evaluate(colour) != light:
-            break
-        page.wait_for_timeout(100)
-    assert page.evaluate(colour) != light
+def test_a_point_leads_to_its_sample_past_a_filter(browser: Any, address: str) -> None:
+    page, _ = open_page(browser, address, fragment="#samples?flag=empty")
+    point = page.locator("svg.chart a").first
+    target = point.get_attribute("href")
+    assert page.locator(f".card{target}").is_hidden()
+    point.locator("circle, path").first.click(force=True)
+    page.wait_for_selector(f".card{target}[open]:visible")
+    assert page.evaluate("document.activeElement.parentElement.id") == target[1:]
+    page.close()
+
+
+def test_the_keyboard_reaches_and_opens_a_sample(browser: Any, address: str) -> None:
+    page, _ = open_page(browser, address)
+    page.focus("#sample-tools button")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.locator(".card[open]").count() == 1
+    page.close()
+
+
+def test_print_is_light_whole_and_without_controls(browser: Any, address: str) -> None:
+    page, noise = open_page(browser, address, color_scheme="dark", viewport={"width": 690, "height": 900})
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("#sample-tools").is_hidden()
+    assert page.locator(".toc").is_hidden()
+    assert page.locator(".card:visible").count() == 0
+    beyond = "(e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth"
+    assert page.evaluate(f"[...document.querySelectorAll('svg.chart, table')].filter({beyond}).length") == 0
     assert page.pdf(format="A4")[:5] == b"%PDF-"
     assert noise == []
     page.close()
@@ -139,4 +206,5 @@ def test_it_reads_without_javascript(browser: Any, address: str) -> None:
     page.goto(address)
     assert page.locator(".verdict").inner_text().startswith("tuned is better than base")
     assert page.locator(".card").count() == 30
+    assert page.locator("svg.chart").count() == 6
     context.close()

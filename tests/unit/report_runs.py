@@ -137,17 +137,40 @@ def write_build(path: Path, rng: random.Random) -> Path:
         length = {"requested": LengthTarget.about(asked).to_dict(), "words_longbench": counts["cjk_alpha"]}
         score = longbench_length_score(asked, counts["cjk_alpha"])
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+        num_sections = max(2, asked // 400)
+        sections = [
+            {
+                "index": k,
+                "planned_words": round(asked / num_sections),
+                "words": round(asked / num_sections * math.exp(rng.gauss(0.05 * k, 0.15))),
+                "tries": [{"attempt": attempt} for attempt in range(1 + (rng.random() < 0.2))],
+            }
+            for k in range(num_sections)
+        ]
         kept.append(
             {
                 "id": f"seed-{i:03d}",
                 "messages": messages,
                 "length": length,
                 "scores": {"s_l": score},
+                "sections": sections,
                 "calls": [],
             }
         )
     reasons = ["s_l below 80"] * 6 + ["final: repetition"] * 3 + ["plan not parsed"] * 2
-    dropped = [{"id": f"seed-{50 + i}", "outcome": "rejected", "reason": r} for i, r in enumerate(reasons)]
+    dropped: list[dict[str, Any]] = [
+        {
+            "id": f"seed-{50 + i}",
+            "outcome": "rejected",
+            "reason": reason,
+            "detail": f"value {0.1 + i / 50:.2f}",
+            "messages": [
+                {"role": "user", "content": f"Write about 900 words on a {_NOUNS[i]}."},
+                {"role": "assistant", "content": words(rng, 60)},
+            ],
+        }
+        for i, reason in enumerate(reasons)
+    ]
     dropped += [
         {"id": f"seed-{70 + i}", "outcome": "failed", "reason": "engine: ContextOverflow"} for i in range(2)
     ]
@@ -179,12 +202,13 @@ def write_training(path: Path, rng: random.Random, *, parents: list[Path]) -> Pa
     write_jsonl(path / "metrics.jsonl", rows)
     write_jsonl(
         path / "dropped.jsonl",
-        [{"id": "seed-011", "outcome": "rejected", "reason": "over_length: 4410 tokens"}],
+        [{"id": "seed-011", "outcome": "rejected", "reason": "over_length", "num_tokens": 4410}],
     )
     return write_manifest(
         path,
         "sft",
         parents=parents,
+        counts={"read": 48, "kept": 47, "truncated": 0, "rejected": 1, "failed": 0, "drawn": 47},
         training={
             "num_rows": 47,
             "num_tokens": 81_204,
@@ -250,6 +274,39 @@ def write_evaluation(
     (path / f"results_{STAMP}.json").write_text(json.dumps(results), encoding="utf-8")
     model = {"name": "embedded:smollm2-135m", "identity": "c0ffee" * 10}
     return write_manifest(path, "eval", parents=parents, model=model, counts={"kept": num_samples})
+
+
+def write_scores(
+    path: Path,
+    scores: dict[str, float | None],
+    *,
+    better: bool | None = True,
+    metric: str = "m",
+    summary: str = "mean",
+    **row: Any,
+) -> Path:
+    """Write an evaluation with one task `t`, one metric `m` (or another metric) and the given scores by item."""
+    rows = [
+        {
+            "id": key,
+            "doc": {"prompt": key},
+            "resps": ["word " * 9],
+            "finish_reason": "stop",
+            "metrics": {metric: value},
+        }
+        | row
+        for key, value in scores.items()
+    ]
+    write_jsonl(path / f"samples_t_{STAMP}.jsonl", rows)
+    known = [v for v in scores.values() if v is not None]
+    mean = sum(known) / max(len(known), 1)
+    results = {
+        "results": {"t": {"alias": "t", f"{metric},none": mean, f"{metric}_stderr,none": 1.0}},
+        "higher_is_better": {"t": {metric: better}},
+        "summaries": {"t": {metric: summary}},
+    }
+    (path / f"results_{STAMP}.json").write_text(json.dumps(results), encoding="utf-8")
+    return write_manifest(path, "eval")
 
 
 def sample_row(index: int, rng: random.Random, skill: float) -> dict[str, Any]:

@@ -22,7 +22,6 @@ HEAVY = {
     "scipy",
     "statsmodels",
     "pandas",
-    "plotly",
     "numpy",
     "pyarrow",
     "sklearn",

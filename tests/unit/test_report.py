@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-import random
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import ATTACK, STAMP, write_evaluation, write_jsonl, write_manifest, write_runs
+from report_runs import ATTACK, STAMP, write_jsonl, write_manifest, write_runs, write_scores
 
+from data_builders.agent_write_draft import Draft
+from data_builders.plans import PlannedSection
+from data_builders.sections import SectionTry
 from lengthwise.config import ConfigError
-from lengthwise.records import LengthTarget
-from lengthwise.report import charts, main, wording
+from lengthwise.records import Completion, LengthTarget, Sample, user
+from lengthwise.report import main, wording
+from lengthwise.report.builds import KeptRow, sections_by_index
+from lengthwise.report.cells import link
 from lengthwise.report.collect import collect
-from lengthwise.report.findings import compare, headline, setting_differences
+from lengthwise.report.comparison import compare_all
 from lengthwise.report.lineage import draw
-from lengthwise.report.page import embed_json, render
+from lengthwise.report.lineage_layout import NODE_WIDTH, Node, lay_out
+from lengthwise.report.page import render
 from lengthwise.report.samples import Text, browse, fit
-from lengthwise.report.tables import package_table, score_tables, settings_rows
+from lengthwise.report.settings import package_table, settings_rows
+from lengthwise.report.tables import score_tables
 
 
 class Page(HTMLParser):
@@ -66,31 +73,6 @@ def source(runs: dict[str, Path]) -> str:
 @pytest.fixture(scope="module")
 def page(source: str) -> Page:
     return Page(source)
-
-
-def evaluation(
-    path: Path, scores: dict[str, float | None], *, better: bool | None = True, **row: Any
-) -> Path:
-    """Write an evaluation with one task `t`, one metric `m` and the given scores by item."""
-    rows = [
-        {
-            "id": key,
-            "doc": {"prompt": key},
-            "resps": ["word " * 9],
-            "finish_reason": "stop",
-            "metrics": {"m": value},
-        }
-        | row
-        for key, value in scores.items()
-    ]
-    write_jsonl(path / f"samples_t_{STAMP}.jsonl", rows)
-    known = [v for v in scores.values() if v is not None]
-    results = {
-        "results": {"t": {"alias": "t", "m,none": sum(known) / max(len(known), 1), "m_stderr,none": 1.0}},
-        "higher_is_better": {"t": {"m": better}},
-    }
-    (path / f"results_{STAMP}.json").write_text(json.dumps(results), encoding="utf-8")
-    return write_manifest(path, "eval")
 
 
 # What it reads
@@ -219,113 +201,38 @@ def test_the_newest_results_are_read(runs: dict[str, Path], tmp_path: Path) -> N
 # What it states
 
 
-def test_the_verdict_follows_the_interval(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {str(i): float(i) for i in range(10)})
-    up = evaluation(tmp_path / "up", {str(i): i + 2 + i % 2 / 10 for i in range(10)})
-    down = evaluation(tmp_path / "down", {str(i): i - 2 - i % 2 / 10 for i in range(10)})
-    same = evaluation(tmp_path / "same", {str(i): i + (-1.0) ** i for i in range(10)})
-    for path, verdict, words in [
-        (up, "better", "up is better than base on t"),
-        (down, "worse", "down is worse than base on t"),
-        (same, "unclear", "No clear difference between base and same on t"),
-    ]:
-        found = collect([base, path])
-        (comparison,) = compare(found[0], found[1])
-        lead = headline(found, [comparison])
-        assert (comparison.verdict, lead.opening) == (verdict, words)
-        assert comparison.n == 10
-    assert "m 4.5 → 6.5" in headline(collect([base, up]), compare(*collect([base, up]))).figures
-
-
-def test_each_later_run_gets_its_sentence(tmp_path: Path) -> None:
-    paths = [
-        evaluation(tmp_path / name, {str(i): i + shift + i % 2 / 10 * (shift > 0) for i in range(10)})
-        for name, shift in (("base", 0.0), ("mid", 1.0), ("last", 2.0))
-    ]
-    found = collect(paths)
-    lead = headline(found, [c for other in found[1:] for c in compare(found[0], other)])
-    assert lead.opening == "last is better than base on t"
-    assert any(aside.startswith("mid is better than base on t: m 4.5 → 5.5") for aside in lead.asides)
-
-
-def test_a_fall_is_better_where_lower_is_better(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {str(i): float(i) for i in range(5)}, better=False)
-    less = evaluation(tmp_path / "less", {str(i): i - 1 - i / 100 for i in range(5)}, better=False)
-    assert compare(*collect([base, less]))[0].verdict == "better"
-
-
-def test_a_metric_without_direction_is_neither_better_nor_worse(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {str(i): float(i) for i in range(5)}, better=None)
-    more = evaluation(tmp_path / "more", {str(i): i + 1 + i / 100 for i in range(5)}, better=None)
-    assert compare(*collect([base, more]))[0].verdict == "changed"
-
-
-def test_only_shared_scored_items_with_the_same_prompt_are_paired(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {"a": 1.0, "b": 2.0, "c": None, "d": 4.0})
-    other = evaluation(tmp_path / "other", {"a": 2.0, "b": 3.0, "c": 9.0, "e": 9.0})
-    (comparison,) = compare(*collect([base, other]))
-    assert (comparison.n, comparison.before, comparison.after, comparison.difference) == (2, 1.5, 2.5, 1.0)
-    assert comparison.notes == [
-        "1 item(s) only in base",
-        "1 item(s) only in other",
-        "1 item(s) in both left out: m unscored in one of the runs, or asked with another prompt",
-    ]
-    changed = evaluation(tmp_path / "changed", {"a": 2.0, "b": 3.0}, prompt_hash="other")
-    assert compare(*collect([base, changed])) == []
-
-
-def test_one_shared_item_gives_no_verdict(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {"a": 1.0})
-    other = evaluation(tmp_path / "other", {"a": 2.0})
-    found = collect([base, other])
-    lead = headline(found, compare(*found))
-    assert (lead.tone, lead.opening) == ("too few", "One shared item cannot tell base and other apart on t")
-
-
-def test_several_replies_to_a_prompt_count_as_one_item(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {"a": 1.0, "b": 2.0})
-    other = evaluation(tmp_path / "other", {"a": 2.0, "b": 3.0})
-    file = other / f"samples_t_{STAMP}.jsonl"
-    again = json.loads(file.read_text().splitlines()[0]) | {"metrics": {"m": 4.0}}
-    file.write_text(file.read_text() + json.dumps(again) + "\n")
-    (comparison,) = compare(*collect([base, other]))
-    assert (comparison.n, comparison.after) == (2, 3.0)
-
-
-def test_one_evaluation_states_its_score_and_what_is_missing(runs: dict[str, Path]) -> None:
-    lead = headline(collect([runs["base"]]), [])
-    assert lead.opening == "base on longbench_write"
-    assert lead.figures.startswith("S_l ")
-    assert "name a second evaluation" in lead.asides[0]
-
-
-def test_no_evaluation_says_so(runs: dict[str, Path]) -> None:
-    lead = headline(collect([runs["build"]]), [])
-    assert lead.opening == "No evaluation yet"
-
-
-def test_settings_that_differ_are_named(tmp_path: Path) -> None:
-    base = write_evaluation(tmp_path / "base", random.Random(1), num_samples=2, skill=0.5)
-    warm = write_evaluation(tmp_path / "warm", random.Random(1), num_samples=2, skill=0.5, temperature=0.7)
-    found = collect([base, warm])
-    assert setting_differences(*found) == ["sampling.temperature: 0.0 in base, 0.7 in warm"]
-    assert "was not measured as the base was" in Page(render(found)).text
-
-
 def test_the_score_table_holds_every_number(runs: dict[str, Path]) -> None:
     found = collect([runs["base"], runs["tuned"]])
     pairs = [(run, i) for i, run in enumerate(r for r in found if r.evaluation)]
-    (table,) = score_tables(pairs, compare(found[0], found[1]))
-    assert [row.metric for row in table.rows] == ["S_l", "abs_log_ratio", "words"]
-    row = table.rows[0]
-    assert (row.counter, row.direction) == ("cjk_alpha", "higher is better")
-    assert [cell.n for cell in row.cells if cell] == ["30", "30"]
-    accounts = {run.name: dict(numbers) for run, _, numbers in table.accounts}
-    assert accounts["tuned"] == {
-        "outputs": 30, "scored": 30, "empty": 1, "truncated": 4, "repetitive": 2, "failed": 0,
-    }  # fmt: skip
+    (table,) = score_tables(pairs, compare_all(found[0], found[1:2]), {})
+    assert [block.name for block in table.blocks] == ["S_l", "abs_log_ratio", "words"]
+    block = table.blocks[0]
+    assert (block.about, block.rule) == ("cjk_alpha, higher is better", "S_l ≥ 80")
+    assert [line.estimate.n for line in block.lines if line.estimate] == ["30", "30"]
+    assert [line.change is not None for line in block.lines] == [False, True]
+    tuned = table.accounts[1]
+    assert (tuned.prompts, tuned.scored, tuned.unscored, tuned.failed, tuned.adds_up) == (30, 30, 0, 0, True)
+    assert tuned.cells == [
+        ("replies", 30, "#samples?task=longbench_write"),
+        ("empty", 1, "#samples?task=longbench_write&run=run-2&flag=empty"),
+        ("truncated", 4, "#samples?task=longbench_write&run=run-2&flag=truncated"),
+        ("repetitive", 2, "#samples?task=longbench_write&run=run-2&flag=repetitive"),
+    ]
     assert [s.name for s in table.slices] == ["length bin", "language"]
-    assert [v for v, _ in table.slices[0].rows] == ["[0,500)", "[500,2000)", "[2000,4000]"]
+    assert [line.value for line in table.slices[0].lines] == ["[0,500)", "[500,2000)", "[2000,4000]"]
+    first = table.slices[0].lines[0]
+    assert (first.n, first.href) == ("10", "#samples?task=longbench_write&slice.length_bin=%5B0%2C500%29")
+    worst = table.worst[0][2][0]
+    assert (worst.id, worst.marks) == ("lbw-005", ["empty"])
+
+
+def test_prompts_that_are_missing_from_the_account_are_named(tmp_path: Path) -> None:
+    base = write_scores(tmp_path / "base", {"a": 1.0, "b": None})
+    file = base / f"results_{STAMP}.json"
+    results = json.loads(file.read_text()) | {"n-samples": {"t": {"original": 9, "effective": 4}}}
+    file.write_text(json.dumps(results))
+    text = " ".join(Page(render(collect([base]))).text.split())
+    assert "1 scored, 1 unscored and unknown failed prompts are not the 4 that were asked" in text
 
 
 def test_build_outcomes_add_up_and_disagreement_is_said(tmp_path: Path) -> None:
@@ -333,14 +240,14 @@ def test_build_outcomes_add_up_and_disagreement_is_said(tmp_path: Path) -> None:
     (run,) = collect([made["build"]])
     assert run.build is not None
     assert (run.build.kept, run.build.rejected, run.build.failed) == (48, 11, 2)
-    assert run.build.reasons == [
+    assert [(r.outcome, r.text, r.num_rows) for r in run.build.reasons] == [
         ("rejected", "s_l below 80", 6),
         ("rejected", "final: repetition", 3),
         ("rejected", "plan not parsed", 2),
         ("failed", "engine: ContextOverflow", 2),
     ]
     text = " ".join(Page(render([run])).text.split())
-    assert "48 kept + 11 rejected + 2 failed = 61 inputs" in text
+    assert "61 inputs = 48 kept + 11 rejected + 2 failed" in text
     assert "generated tokens per kept row 3,925" in text
     (made["build"] / "dropped.jsonl").write_text("")
     write_manifest(made["build"], "build", counts={"kept": 48, "rejected": 11, "failed": 2, "inputs": 70})
@@ -350,6 +257,62 @@ def test_build_outcomes_add_up_and_disagreement_is_said(tmp_path: Path) -> None:
         "the manifest states 2 failed rows, the file holds 0",
         "the outcomes add up to 61, but there were 70 inputs",
     ]
+
+
+def test_a_reason_leads_to_its_first_rows(tmp_path: Path) -> None:
+    made = write_runs(tmp_path, num_samples=2)
+    (run,) = collect([made["build"]])
+    assert run.build is not None
+    reason = run.build.reasons[0]
+    assert [row.id for row in reason.examples] == [f"seed-{i}" for i in range(50, 55)]
+    assert (reason.examples[0].detail, reason.examples[0].prompt) == (
+        "value 0.10",
+        "Write about 900 words on a harbour.",
+    )
+    page = Page(render([run]))
+    assert "dropped-run-1-4" in page.ids
+    assert "The first 5 of 6; every dropped row in full" in " ".join(page.text.split())
+
+
+def test_the_rows_of_a_training_add_up_on_the_page(runs: dict[str, Path]) -> None:
+    text = " ".join(Page(render(collect([runs["train"]]))).text.split())
+    assert "48 rows read = 47 kept + 1 rejected + 0 failed" in text
+    assert "do not add up" not in text
+    assert "num_tokens 4410" in text
+
+
+def test_sections_are_gathered_by_their_place() -> None:
+    def row(*sections: tuple[int | None, int | None, bool]) -> KeptRow:
+        return KeptRow(
+            id="a", requested=None, words=None, score=None, prompt="", excerpt="", sections=list(sections)
+        )
+
+    first, second = sections_by_index(
+        [row((200, 180, False), (300, 330, True)), row((200, 220, False)), row((400, 260, True))]
+    )
+    assert (first.index, first.num_texts, first.planned, first.written) == (1, 3, 200, 220)
+    assert (first.lower, first.upper, first.num_rewritten) == (200, 240, 1)
+    assert (second.num_texts, second.lower, second.upper) == (1, 330, 330)
+    assert sections_by_index([]) == []
+
+
+def test_sections_are_read_as_agent_write_notes_them(tmp_path: Path) -> None:
+    draft = Draft(Sample(id="a", messages=user("Write.")), {})
+    tries = [
+        SectionTry(
+            attempt=attempt,
+            reply=Completion(text=text, finish_reason="stop", num_tokens=9),
+            text=text,
+            faults=(),
+            planned=200,
+        )
+        for attempt, text in enumerate(["one two three", "one"])
+    ]
+    draft.add_section(PlannedSection(index=1, main_point="a", num_words=200), tries, tries[0])
+    write_jsonl(tmp_path / "build" / "data.jsonl", [draft.record()])
+    (run,) = collect([write_manifest(tmp_path / "build", "build")])
+    assert run.build is not None
+    assert run.build.rows[0].sections == [(200, 3, True)]
 
 
 def test_unknown_and_zero_counts_are_written_out(tmp_path: Path) -> None:
@@ -366,8 +329,8 @@ def test_unknown_and_zero_counts_are_written_out(tmp_path: Path) -> None:
 def test_the_page_holds_everything_and_loads_nothing(source: str, page: Page) -> None:
     assert page.loads == []
     assert "link" not in page.tags
-    assert source.count("* plotly.js v") == 1
-    assert len(source.encode()) < 10_000_000
+    # Without the texts it is small enough for a message: 90 replies of up to 4,000 words are the rest.
+    assert len(source.encode()) < 1_500_000
     assert page.policy.startswith("default-src 'none'; script-src 'sha256-")
     assert {"lineage", "scores", "lengths", "build", "training", "samples", "settings"} <= set(page.ids)
 
@@ -376,21 +339,22 @@ def test_ids_are_unique_and_links_lead_somewhere(page: Page) -> None:
     assert sorted(set(page.ids)) == sorted(page.ids)
     inner = {link[1:] for link in page.links if link.startswith("#")}
     assert all(link.startswith("#") for link in page.links)
-    assert inner <= set(page.ids)
+    assert {link for link in inner if not link.startswith("samples?")} <= set(page.ids)
+    assert len(inner) > len(set(page.ids) & inner) > 10
 
 
 def test_what_a_model_wrote_is_text_and_nothing_else(source: str, page: Page) -> None:
     body = source[source.index("<body>") :]
     assert ATTACK not in source
     assert "&lt;script&gt;document.title" in body
-    assert page.tags.count("script") == 3
+    assert page.tags.count("script") == 1
     assert "img" not in page.tags
     assert ATTACK.split(" ")[0] in page.text
 
 
 def test_names_from_files_are_escaped_everywhere(tmp_path: Path) -> None:
     name = "<b onclick=x>&"
-    base = evaluation(tmp_path / "base", {f"{name}{i}": float(i) for i in range(3)})
+    base = write_scores(tmp_path / "base", {f"{name}{i}": float(i) for i in range(3)})
     manifest = json.loads((base / "manifest.json").read_text())
     manifest |= {"name": name, "config": {name: name}, "packages": {name: name}, "git_commit": name}
     manifest["parents"] = [{"path": name, "job": name, "manifest_sha256": None}]
@@ -398,11 +362,6 @@ def test_names_from_files_are_escaped_everywhere(tmp_path: Path) -> None:
     source = render(collect([base]))
     assert "<b onclick" not in source
     assert "b" not in Page(source).tags
-
-
-def test_data_blocks_cannot_end_their_script() -> None:
-    assert embed_json({"a": "</script><!--"}) == '{"a":"\\u003c/script\\u003e\\u003c!--"}'
-    assert json.loads(embed_json(["<&>\u2028"])) == ["<&>\u2028"]
 
 
 def test_long_texts_are_cut_evenly_and_the_page_says_how_many(runs: dict[str, Path]) -> None:
@@ -433,24 +392,44 @@ def test_cutting_takes_from_the_longest_first() -> None:
 
 def test_the_browser_pairs_by_id_and_marks_what_is_wrong(runs: dict[str, Path]) -> None:
     found = collect([runs["base"], runs["tuned"]])
-    browser = browse([(found[0], 0), (found[1], 1)])
+    browser = browse([(found[0], 0), (found[1], 1)], compare_all(found[0], found[1:2]))
     assert len(browser.cards) == browser.num_items == 30
     assert browser.num_texts == 90
     fifth = browser.cards[5]
     assert [cell.chips for cell in fifth.cells if cell] == [["empty"], ["empty"]]
-    assert fifth.marks == ["run-1:empty", "run-2:empty"]
-    assert ("run-2:truncated", "tuned: truncated (4)") in browser.filters
+    assert fifth.facts["slices"] == {"length_bin": "[2000,4000]", "language": "en"}
+    assert fifth.facts["runs"] == {
+        "run-1": {"score": 0.0, "length": 0, "flags": ["empty"], "change": None},
+        "run-2": {"score": 0.0, "length": 0, "flags": ["empty", "both wrong"], "change": 0.0},
+    }
+    assert dict(browser.flags)["truncated"] == 4
+    assert browser.slices == [
+        ("length_bin", [("[0,500)", 10), ("[500,2000)", 10), ("[2000,4000]", 10)]),
+        ("language", [("en", 29), ("zh", 1)]),
+    ]
+
+
+def test_of_too_many_prompts_the_farthest_stay_and_the_page_says_so(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lengthwise.report.samples.MAX_CARDS", 4)
+    text = " ".join(Page(render(collect([runs["base"]]))).text.split())
+    assert "4 of 30 prompts shown, those whose lengths are farthest from what was asked" in text
 
 
 def test_a_run_without_the_item_leaves_its_place_empty(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {"a": 1.0})
-    other = evaluation(tmp_path / "other", {"b": 2.0})
+    base = write_scores(tmp_path / "base", {"a": 1.0})
+    other = write_scores(tmp_path / "other", {"b": 2.0})
     text = Page(render(collect([base, other]))).text
     assert text.count("no such item in this run") == 2
     assert "share no scored items" in text
 
 
-# The diagram, charts and words
+# The diagram and words
+
+
+def test_an_address_of_samples_survives_odd_names() -> None:
+    assert link(task="a&b=c", run=None, flag="") == "#samples?task=a%26b%3Dc"
 
 
 def test_the_diagram_reads_from_left_to_right(runs: dict[str, Path]) -> None:
@@ -464,60 +443,31 @@ def test_the_diagram_reads_from_left_to_right(runs: dict[str, Path]) -> None:
     assert len(boxes) == len(diagram.nodes)
 
 
+def test_a_curve_passes_between_the_boxes_it_crosses() -> None:
+    sources = {
+        "base": [], "rows": [], "data": ["base", "rows"], "model": ["base", "data"], "prompts": [],
+        "plain": ["base", "prompts"], "tuned": ["model", "prompts"],
+    }  # fmt: skip
+    nodes = {
+        key: Node(key=key, kind="x", heading="", title="", sources=list(found))
+        for key, found in sources.items()
+    }
+    paths = lay_out(nodes, {"plain", "tuned"})
+    assert len(paths) == sum(map(len, sources.values()))
+    # Each lane is a "x,y Hx": its end and its height.
+    lanes = [(int(end), int(y)) for path in paths for y, end in re.findall(r",(\d+) H(\d+)", path)]
+    assert len(lanes) == 3  # base -> model crosses one column, base -> plain two
+    for end, y in lanes:
+        for box in nodes.values():
+            assert box.x + NODE_WIDTH != end or not box.y <= y <= box.y + box.height
+
+
 def test_a_run_that_names_itself_as_its_parent_is_drawn(tmp_path: Path) -> None:
     run = write_manifest(tmp_path / "loop", "build")
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["parents"] = [{"path": str(run), "job": "build", "manifest_sha256": None}]
     (run / "manifest.json").write_text(json.dumps(manifest))
     assert len(draw(collect([run])).nodes) == 1
-
-
-def test_figures_are_valid_plotly(runs: dict[str, Path]) -> None:
-    import plotly.graph_objects as go
-
-    found = collect([runs["base"], runs["tuned"]])
-    pairs = [(found[0], 0), (found[1], 1)]
-    outputs = [
-        (run, c, run.evaluation.tasks["longbench_write"].outputs) for run, c in pairs if run.evaluation
-    ]
-    training = next(run.training for run in found if run.training)
-    made = [
-        charts.intervals(pairs, "longbench_write"),
-        charts.target_against_actual(outputs, {}, "words"),
-        charts.length_histogram([("a", "@ink", [1, 10, 100, 0], False)], "words"),
-        charts.training_curve(training.curve),
-    ]
-    for figure in made:
-        assert figure is not None
-        plain = json.loads(json.dumps(figure).replace('"@', '"#123456').replace("#123456series-", "#12345"))
-        text = json.dumps(plain)
-        for name in ("ink", "muted", "line", "panel"):
-            text = text.replace(f"#123456{name}", "#123456")
-        for index in range(6):
-            text = text.replace(f'"#12345{index}"', f'"#12345{index}"')
-        go.Figure(json.loads(text))
-
-
-def test_hover_texts_are_escaped(tmp_path: Path) -> None:
-    base = evaluation(tmp_path / "base", {"<a href='x'>": 1.0}, requested=LengthTarget.about(5).to_dict())
-    (run,) = collect([base])
-    assert run.evaluation is not None
-    figure = charts.target_against_actual([(run, 0, run.evaluation.tasks["t"].outputs)], {}, "words")
-    assert figure is not None
-    assert "&lt;a href=" in figure["data"][1]["hovertext"][0]
-
-
-def test_charts_without_data_are_left_out() -> None:
-    assert charts.length_histogram([("a", "@ink", [], False)], "words") is None
-    assert charts.length_histogram([("a", "@ink", [0], False)], "words") is None
-    assert charts.training_curve([{"step": 1, "lr": 0.1}]) is None
-    assert charts.target_against_actual([], {}, "words") is None
-
-
-def test_histogram_shares_add_up_to_all() -> None:
-    figure = charts.length_histogram([("a", "@ink", [1, 2, 3, 500, 4096], False)], "words")
-    assert figure is not None
-    assert sum(figure["data"][0]["y"]) == pytest.approx(100)
 
 
 @pytest.mark.parametrize(

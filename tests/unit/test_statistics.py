@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lengthwise.statistics import (
+    holm,
     mcnemar_p_value,
     mean_interval,
     median_interval,
@@ -123,3 +124,66 @@ def test_to_dict() -> None:
         "n": 1,
         "method": "t",
     }
+
+
+def test_paired_t_is_the_textbook_test() -> None:
+    # Differences 1, 2, 1: mean 4/3, s/sqrt(3) = 1/3, t = 4 with 2 degrees of freedom.
+    found = paired_difference([3, 5, 4], [2, 3, 3])
+    assert (found.stderr, found.p_value) == pytest.approx((1 / 3, 0.0571910), abs=1e-6)
+    assert (found.low, found.high) == pytest.approx((4 / 3 - 1.43422, 4 / 3 + 1.43422), abs=1e-4)
+
+
+def test_the_interval_of_a_paired_t_holds_zero_exactly_if_p_is_above_5_percent() -> None:
+    for shift in (0.5, 1.0, 1.5, 2.0, 3.0):
+        found = paired_difference([shift + v for v in (1, 2, 0, 3)], [2, 0, 1, 2])
+        assert found.low is not None and found.high is not None and found.p_value is not None
+        assert (found.low <= 0 <= found.high) == (found.p_value >= 0.05)
+
+
+def test_copies_of_a_prompt_add_no_certainty_to_a_difference() -> None:
+    once = paired_difference([2.0, 5.0, 4.0], [1.0, 1.0, 2.0])
+    twice = paired_difference(
+        [2.0, 2.0, 5.0, 5.0, 4.0, 4.0], [1.0, 1.0, 1.0, 1.0, 2.0, 2.0], clusters=list("aabbcc")
+    )
+    assert twice.p_value == pytest.approx(once.p_value)
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
+    assert paired_difference([1.0, 2.0], [0.0, 0.0], clusters=["a", "a"]).p_value is None
+
+
+def test_yes_and_no_get_the_exact_p_value() -> None:
+    found = paired_difference([1.0] * 6, [0.0] * 5 + [1.0])
+    assert found.p_value == 2 / 2**5
+    assert found.method.endswith("exact McNemar")
+
+
+def test_no_difference_at_all_has_p_1_and_a_constant_one_p_0() -> None:
+    assert paired_difference([1.5, 2.5], [1.5, 2.5]).p_value == 1.0
+    assert paired_difference([1.5, 2.5], [1.0, 2.0]).p_value == 0.0
+
+
+def test_medians_are_compared_by_resampling_pairs() -> None:
+    a, b = [float(v) for v in range(20)], [v - 3.0 for v in range(20)]
+    found = paired_difference(a, b, summary="median", num_resamples=199)
+    # Every draw of the pairs has the same difference of medians.
+    assert (found.estimate, found.low, found.high) == (3.0, 3.0, 3.0)
+    assert found.p_value == 2 / 200
+    noisy = [9.0, 1.0, 4.0, 7.0, 2.0]
+    again = [paired_difference(noisy, noisy[::-1], summary="median", num_resamples=199) for _ in range(2)]
+    assert again[0] == again[1]
+    assert again[0].p_value == 1.0
+
+
+def test_medians_resample_whole_clusters() -> None:
+    a, b = [1.0, 2.0, 9.0, 8.0], [0.0, 1.0, 9.0, 8.0]
+    found = paired_difference(a, b, clusters=["x", "x", "y", "y"], summary="median", num_resamples=99)
+    # Draws: only x (difference 1), only y (0), or both (medians 5 and 4.5).
+    assert (found.estimate, found.low, found.high) == (0.5, 0.0, 1.0)
+    with pytest.raises(ValueError, match="3 entries for 4 values"):
+        paired_difference(a, b, clusters=[1, 2, 3], summary="median")
+
+
+def test_holm_multiplies_by_what_is_left() -> None:
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1; never falling.
+    assert holm([0.04, 0.01, None, 0.02]) == pytest.approx([0.04, 0.03, None, 0.04])
+    assert holm([None]) == [None]
+    assert holm([]) == []

@@ -1,0 +1,309 @@
+"""Compares evaluations item by item: paired differences, and what was won and lost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lengthwise.report.collect import Run
+from lengthwise.report.evaluations import Output, Score, Task
+from lengthwise.report.wording import decimal, digits_for, interval, metric_name
+from lengthwise.statistics import PairedDifference, holm, mcnemar_p_value, paired_difference
+
+Verdict = Literal["better", "worse", "changed", "unclear", "too few"]
+SIGNIFICANCE = 0.05
+THRESHOLDS = {"s_l": 80.0}
+"""From which score on an item counts as right, for metrics that are no yes or no. S_l 80 is what LongWriter-6k
+was filtered by (arXiv 2410.10210): 0.71 to 1.6 times the requested length."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """One item that both runs scored; of several replies to it, the mean counts and the first is shown."""
+
+    id: str
+    cluster: str
+    """The prompt's digest: items with the same prompt are not independent."""
+    before: float
+    after: float
+    base: Output
+    other: Output
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flips:
+    """Items by whether they were right under the first model and under the second."""
+
+    rule: str
+    """What counts as right."""
+    won: list[Pair]
+    lost: list[Pair]
+    both_right: list[Pair]
+    both_wrong: list[Pair]
+
+    @property
+    def p_value(self) -> float:
+        """Exact McNemar: whether more were won than lost."""
+        return mcnemar_p_value(
+            [False] * len(self.won) + [True] * len(self.lost),
+            [True] * len(self.won) + [False] * len(self.lost),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The four counts."""
+        return (
+            f"{len(self.won)} won, {len(self.lost)} lost, {len(self.both_right)} both right, "
+            f"{len(self.both_wrong)} both wrong"
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class Comparison:
+    """One metric of one task, on the items that two runs share."""
+
+    task: str
+    metric: str
+    base: Run
+    other: Run
+    before: float
+    after: float
+    """Over the shared items, so that their difference is the paired one."""
+    difference: float
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    p_value: float | None
+    p_holm: float | None = None
+    """Corrected for all comparisons that are shown together."""
+    higher_is_better: bool | None
+    summary: str
+    pairs: list[Pair]
+    notes: list[str] = field(default_factory=list)
+    """What keeps items out of the pairing."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which way the difference goes, if the test calls it one."""
+        if self.p_value is None:
+            return "too few"
+        if self.p_value >= SIGNIFICANCE or self.difference == 0:
+            return "unclear"
+        if self.higher_is_better is None:
+            return "changed"
+        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
+
+    @property
+    def survives(self) -> bool:
+        """Whether the verdict still holds after Holm's correction."""
+        return self.p_holm is None or self.p_holm < SIGNIFICANCE
+
+    @property
+    def digits(self) -> int:
+        """Decimals for this metric."""
+        return digits_for([self.before, self.after])
+
+    @property
+    def tally(self) -> str:
+        """How many items went which way; the others stayed."""
+        changes = [p.after - p.before for p in self.pairs]
+        up, down = sum(c > 0 for c in changes), sum(c < 0 for c in changes)
+        return f"{up} up, {down} down"
+
+    @property
+    def figures(self) -> str:
+        """The numbers, as a verdict quotes them."""
+        d = self.digits
+        bounds = "no interval" if self.low is None else f"95 % interval {interval(self.low, self.high, d)}"
+        return (
+            f"{metric_name(self.metric)} {decimal(self.before, d)} → {decimal(self.after, d)} "
+            f"(paired difference {decimal(self.difference, d, signed=True)}, {bounds}, n = {self.n})"
+        )
+
+    def by_change(self) -> list[Pair]:
+        """Return the pairs from the largest loss to the largest win; a metric without direction: by size."""
+        if self.higher_is_better is None:
+            return sorted(self.pairs, key=lambda p: -abs(p.after - p.before))
+        sign = 1 if self.higher_is_better else -1
+        return sorted(self.pairs, key=lambda p: sign * (p.after - p.before))
+
+
+def compare_all(base: Run, others: Sequence[Run]) -> list[Comparison]:
+    """Return every comparison of the runs with the base, with Holm's correction over all of them."""
+    found = [c for other in others for c in compare(base, other)]
+    for comparison, corrected in zip(found, holm([c.p_value for c in found]), strict=True):
+        comparison.p_holm = corrected
+    return found
+
+
+def compare(base: Run, other: Run) -> list[Comparison]:
+    """Return one comparison for each task and metric that both evaluations scored on shared items."""
+    if base.evaluation is None or other.evaluation is None:
+        return []
+    found = []
+    for name, task in base.evaluation.tasks.items():
+        theirs = other.evaluation.tasks.get(name)
+        if theirs is None:
+            continue
+        for shown, score in task.scores.items():
+            one = _compare_metric(base, other, task, theirs, score) if shown in theirs.scores else None
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Score) -> Comparison | None:
+    pairs = pair(task, theirs, score.metric)
+    if not pairs:
+        return None
+    found = _difference(pairs, score.summary)
+    middle = _median if score.summary == "median" else _mean
+    return Comparison(
+        task=task.name,
+        metric=score.metric,
+        base=base,
+        other=other,
+        before=middle([p.before for p in pairs]),
+        after=middle([p.after for p in pairs]),
+        difference=found.estimate,
+        low=found.low,
+        high=found.high,
+        n=len(pairs),
+        method=found.method,
+        p_value=found.p_value,
+        higher_is_better=score.higher_is_better,
+        summary=score.summary,
+        pairs=pairs,
+        notes=unpaired(task, theirs, (base.label, other.label), score.metric, pairs),
+    )
+
+
+def pair(task: Task, theirs: Task, metric: str) -> list[Pair]:
+    """Align two runs' items by id and prompt: the same id with another prompt is another item."""
+    mine, others = _by_item(task, metric), _by_item(theirs, metric)
+    return [
+        Pair(
+            id=key[0],
+            cluster=key[1] or key[0],
+            before=_mean([v for _, v in mine[key]]),
+            after=_mean([v for _, v in others[key]]),
+            base=mine[key][0][0],
+            other=others[key][0][0],
+        )
+        for key in mine
+        if key in others
+    ]
+
+
+def unpaired(
+    task: Task, theirs: Task, labels: tuple[str, str], metric: str, pairs: Sequence[Pair]
+) -> list[str]:
+    """Return what keeps items out of the pairing, in words; empty if nothing does."""
+    mine, others = _prompts(task), _prompts(theirs)
+    notes = [
+        f"{len(only)} item(s) only in {label}"
+        for label, only in zip(
+            labels, (mine.keys() - others.keys(), others.keys() - mine.keys()), strict=True
+        )
+        if only
+    ]
+    both = [key for key in mine if key in others]
+    changed = [key for key in both if not mine[key] & others[key]]
+    if changed:
+        named = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        notes.append(f"{len(changed)} item(s) in both left out: asked with another prompt ({named})")
+    unscored = len(both) - len(changed) - len({p.id for p in pairs})
+    if unscored > 0:
+        notes.append(
+            f"{unscored} item(s) in both left out: {metric_name(metric)} unscored in one of the runs"
+        )
+    return notes
+
+
+def flips(comparison: Comparison, thresholds: Mapping[str, float] = THRESHOLDS) -> Flips | None:
+    """Sort the items into won, lost, both right and both wrong; None where no rule says what is right.
+
+    A metric that is always 0 or 1 needs no rule: 1 is right. Others need their entry in `thresholds`, which
+    the score must reach (or stay below, where lower is better).
+    """
+    pairs, metric = comparison.pairs, comparison.metric
+    threshold = thresholds.get(metric)
+    if threshold is None:
+        if not all(v in (0.0, 1.0) for p in pairs for v in (p.before, p.after)):
+            return None
+        threshold = 1.0 if comparison.higher_is_better is not False else 0.0
+    lower = comparison.higher_is_better is False
+    groups: dict[tuple[bool, bool], list[Pair]] = defaultdict(list)
+    for p in pairs:
+        old, new = ((v <= threshold) if lower else (v >= threshold) for v in (p.before, p.after))
+        groups[old, new].append(p)
+    return Flips(
+        rule=f"{metric_name(metric)} {'≤' if lower else '≥'} {threshold:g}",
+        won=groups[False, True],
+        lost=groups[True, False],
+        both_right=groups[True, True],
+        both_wrong=groups[False, False],
+    )
+
+
+def by_slice(comparison: Comparison) -> list[tuple[str, str, PairedDifference]]:
+    """Return (property, value, paired difference) for each group of prompts, where there are several."""
+    groups: dict[str, dict[str, list[Pair]]] = defaultdict(lambda: defaultdict(list))
+    for p in comparison.pairs:
+        for kind, value in p.base.slices.items():
+            groups[kind][value].append(p)
+    return [
+        (kind, value, _difference(members, comparison.summary))
+        for kind, values in groups.items()
+        if len(values) > 1
+        for value, members in sorted(values.items(), key=lambda entry: slice_order(entry[0]))
+    ]
+
+
+def slice_order(value: str) -> tuple[float, str]:
+    """Sort bins such as "[500,2k)" and ">800" by their first number, other names by alphabet."""
+    start = value.lstrip("[(>").partition(",")[0].strip(" )]")
+    factor = 1000 if start.endswith("k") else 1
+    try:
+        return factor * float(start.removesuffix("k")) + value.startswith(">"), value
+    except ValueError:
+        return float("inf"), value
+
+
+def _difference(pairs: Sequence[Pair], summary: str) -> PairedDifference:
+    # Given as (new, old), the difference is new - old.
+    return paired_difference(
+        [p.after for p in pairs],
+        [p.before for p in pairs],
+        clusters=[p.cluster for p in pairs],
+        summary="median" if summary == "median" else "mean",
+    )
+
+
+def _by_item(task: Task, metric: str) -> dict[tuple[str, str], list[tuple[Output, float]]]:
+    found: dict[tuple[str, str], list[tuple[Output, float]]] = defaultdict(list)
+    for output in task.outputs:
+        value = output.metrics.get(metric)
+        if value is not None:
+            found[output.id, output.prompt_hash].append((output, value))
+    return found
+
+
+def _prompts(task: Task) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for output in task.outputs:
+        found[output.id].add(output.prompt_hash)
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _median(values: Sequence[float]) -> float:
+    import numpy as np
+
+    return float(np.median(values))
