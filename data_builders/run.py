@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Literal
 
 from data_builders.dataset_card import dataset_card
 from data_builders.roles import RoleSpec, open_engines, role_specs
@@ -34,6 +34,7 @@ from lengthwise.job import run_main
 from lengthwise.journal import Journal
 from lengthwise.plugins import load_plugin
 from lengthwise.records import Sample
+from lengthwise.rows import BAD_ROW
 from lengthwise.run_dir import RunDir, atomic_write, git_commit, run_folder
 from lengthwise.workflow import Caller, Counts, Kept, Meter, Outcome, Rejected, run_async, run_samples
 
@@ -65,15 +66,23 @@ class BuildConfig:
         None, help="file, folder, build run or hub id with prompts; null: the shipped instructions"
     )
     split: str = option("train", help="split of a hub data set")
+    subset: str | None = option(None, help="configuration of a hub data set")
     data_revision: str | None = option(None, help="commit, tag or branch of a hub data set")
-    prompt_column: str = option("prompt", help="column with a text or a list of {role, content} turns")
+    on_bad_row: Literal["raise", "drop"] = option(
+        "raise", help="what to do with rows of the data that cannot be used"
+    )
+    prompt_column: str = option(
+        "prompt", help="column with a text or a list of {role, content} turns; of a build run it is messages"
+    )
     id_column: str | None = option("id", help="column with the row's id, if it is there")
     length_column: str | None = option(
         "length",
         help="column with the wanted words (number, or map as LengthTarget), if it is there; null ignores it",
     )
     limit: int | None = option(
-        None, help="take this many random rows (a larger limit adds to them)", operational=True
+        None,
+        help="take this many random rows of the usable ones (a larger limit adds to them)",
+        operational=True,
     )
     seed: int = option(0, help="of the row choice and of every request")
     max_concurrent_samples: int = option(64, help="samples under way at once", operational=True)
@@ -115,7 +124,9 @@ def _job(argv: Sequence[str] | None) -> int:
     source = read_source(
         config.data,
         Columns(prompt=config.prompt_column, id=config.id_column, length=config.length_column),
+        on_bad_row=config.on_bad_row,
         split=config.split,
+        subset=config.subset,
         revision=config.data_revision,
     )
     run = RunDir.open_for("build", folder, config)
@@ -178,6 +189,7 @@ class Build:
                     self.run.file("data.jsonl").open("w", encoding="utf-8", errors="replace") as kept,
                     self.run.file("dropped.jsonl").open("w", encoding="utf-8", errors="replace") as dropped,
                 ):
+                    dropped.writelines(to_line(row.to_dict()) for row in self.source.bad_rows)
                     counts = await run_samples(
                         self.samples,
                         worker,
@@ -187,6 +199,8 @@ class Build:
                         total=len(self.samples),
                         meter=self.meter,
                     )
+                for _ in self.source.bad_rows:
+                    counts.add(Rejected(BAD_ROW))
                 identities = {role: engine.weights_identity() for role, engine in self.engines.items()}
         finally:
             journal.close()
@@ -227,20 +241,23 @@ class Build:
 
     def _finish(self, counts: Counts, identities: Mapping[str, str], *, num_duplicates: int) -> None:
         """Write Parquet, card and manifest; the counts must add up first."""
+        num_bad = len(self.source.bad_rows)
+        num_inputs = len(self.samples) + num_bad
         ends = {"kept": counts.kept, "rejected": counts.rejected, "failed": counts.failed}
         num_kept = sum(1 for _ in self.run.file("data.jsonl").open(encoding="utf-8"))
         num_dropped = sum(1 for _ in self.run.file("dropped.jsonl").open(encoding="utf-8"))
         assert num_kept == counts.kept == len(self.tally.words), (num_kept, ends)
         assert num_dropped == counts.rejected + counts.failed, (num_dropped, ends)
-        assert counts.total == len(self.samples), (len(self.samples), ends)
+        assert counts.total == num_inputs, (num_inputs, ends)
         reasons = dict(sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0])))
         write_parquet(self.run)
         numbers = {
-            "inputs": len(self.samples),
+            "inputs": num_inputs,
             **ends,
             "duplicate_prompts": num_duplicates,
             "renamed_ids": self.source.num_renamed,
-            "rows_in_source": len(self.source.samples),
+            "bad_rows": num_bad,
+            "rows_in_source": len(self.source.samples) + num_bad,
         }
         self._write_card(numbers, reasons)
         self.run.finish(

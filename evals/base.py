@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from lengthwise.degeneration import flags
 from lengthwise.lengths import count_all, length_bin
 from lengthwise.records import LengthTarget, Prompt, Sample
+from lengthwise.rows import BadRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +40,11 @@ class Task(Protocol):
     MAX_TOKENS: int | None
     """None: what is left of the context."""
 
-    def load(self, source: str | None, *, draw_seed: int) -> list[Sample]:
-        """Return the samples of a local file or a hub id; None means the shipped prompts."""
+    def load(self, source: str | None, *, draw_seed: int) -> list[Sample | BadRow | None]:
+        """Return each row of some data: its sample, what is wrong, or None if it is not for this task.
+
+        None as `source` means the shipped prompts. `evals.sources.read_samples` does it all.
+        """
         ...
 
     def prompt(self, sample: Sample) -> Prompt:

@@ -6,16 +6,17 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from evals.base import Task
 from evals.results import Tally
-from evals.sources import SHIPPED_PROMPTS
+from evals.sources import LoadedRows, find_source, sort_rows
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.engines.base import Sampling
 from lengthwise.lengths import length_bin
 from lengthwise.plugins import load_plugin
 from lengthwise.records import Sample
+from lengthwise.row_sources import RowSource
 from lengthwise.run_dir import InputFile
 
 
@@ -37,7 +38,11 @@ class EvalConfig:
         component="lengthwise.engines",
     )
     tasks: list[Any] = option(
-        help="task names, or maps {name, data (file or hub id), limit, sampling} for one task's own settings"
+        help="task names, or maps {name, data (file, folder, build run or hub id), limit, sampling} for one "
+        "task's own settings"
+    )
+    on_bad_row: Literal["raise", "drop"] = option(
+        "raise", help="what to do with rows of the data that cannot be used"
     )
     limit: int | None = option(
         None, help="samples per task: a seeded draw from every length bin, never the first N; null takes all"
@@ -80,7 +85,7 @@ class TaskConfig:
     """One entry of `tasks`."""
 
     name: str = option(help="the task: a file of evals/tasks, or the path of your own")
-    data: str | None = option(None, help="a .jsonl file or hub id; null takes the shipped prompts")
+    data: str | None = option(None, help="a file, folder, build run or hub id; null: the shipped prompts")
     limit: int | None = option(None, help="samples of this task, instead of the run's limit")
     sampling: dict[str, Any] = option(default_factory=dict, help="sampling of this task, over the run's")
 
@@ -93,8 +98,9 @@ class PlannedTask:
     task: Task
     config: TaskConfig
     samples: list[Sample]
-    source: InputFile
-    num_original: int
+    source: RowSource
+    inputs: tuple[InputFile, ...]
+    loaded: LoadedRows
     sampling: Sampling
     tally: Tally = field(default_factory=Tally)
 
@@ -113,24 +119,22 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
     limit = config.limit if spec.limit is None else spec.limit
     if limit is not None and limit < 1:
         raise ConfigError(f"tasks: {spec.name} has limit {limit}: it must be at least 1")
-    samples = task.load(spec.data, draw_seed=config.draw_seed)
-    if not samples:
-        raise ConfigError(f"tasks: {spec.name} finds no sample in {spec.data or 'the shipped prompts'}")
+    source = find_source(spec.data)
+    loaded = sort_rows(task.load(spec.data, draw_seed=config.draw_seed), config.on_bad_row, data=source.name)
+    if not loaded.samples:
+        raise ConfigError(
+            f"tasks: {spec.name} finds no sample in {source.name}: no row of it is for this task"
+        )
     return PlannedTask(
         name=Path(spec.name).stem,
         task=task,
         config=spec,
-        source=_input(spec.data),
-        samples=stratified(samples, limit, config.draw_seed),
-        num_original=len(samples),
+        source=source,
+        inputs=source.inputs(num_rows=loaded.sizes["rows"]),
+        samples=stratified(loaded.samples, limit, config.draw_seed),
+        loaded=loaded,
         sampling=_sampling(task, spec, config),
     )
-
-
-def _input(data: str | None) -> InputFile:
-    """Return the record of what a task read; of a hub id the name, since each row's digest is kept anyway."""
-    path = SHIPPED_PROMPTS if data is None else Path(data).expanduser()
-    return InputFile.of(path) if path.is_file() else InputFile(path=str(data))
 
 
 def _sampling(task: Task, spec: TaskConfig, config: EvalConfig) -> Sampling:

@@ -25,6 +25,8 @@ class Tally:
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     num_failed: int = 0
     """Prompts that the harness could not finish: unscored, counted apart."""
+    num_bad_rows: int = 0
+    """Rows of the data that could not be used, and were dropped as the user said."""
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in one scored completion (a row of a samples file)."""
@@ -86,7 +88,11 @@ def summarise(task: Task, tally: Tally) -> dict[str, Any]:
         for metric in task.METRICS:
             if metric.name in overall and metric.worst is not None and metric.best is not None:
                 overall[metric.name]["bounds"] = _bounds(metric, overall[metric.name], tally.num_failed)
-    counts = {**count_flags(tally.rows), "failed": tally.num_failed}
+    counts = {
+        **count_flags(tally.rows),
+        "failed": tally.num_failed,
+        "bad_rows": tally.num_bad_rows,
+    }
     return {"overall": overall, "slices": slices, "counts": counts}
 
 
@@ -156,6 +162,8 @@ def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
                 f"{name}: {counts['truncated_unknown']} of {num} replies have no finish_reason; "
                 "whether they were cut is unknown"
             )
+        if counts["bad_rows"]:
+            found.append(f"{name}: {counts['bad_rows']} bad rows of the data were dropped and are not scored")
         if counts.get("failed"):
             found.append(
                 f"{name}: {counts['failed']} prompts failed and are not scored; dropped.jsonl says why"

@@ -73,13 +73,13 @@ def evaluate(config: EvalConfig) -> RunDir:
         print(f"WARNING: {warning}", file=sys.stderr)
     run.finish(
         seed=config.seed,
-        inputs={planned.source.path: planned.source for planned in plan}.values(),
+        inputs={item.path: item for planned in plan for item in planned.inputs}.values(),
         outputs=[results, *(run.file(_samples_name(p.name, stamp)) for p in plan), run.file("dropped.jsonl")],
-        parents=[
+        parents=dict.fromkeys(
             Path(spec)
-            for spec in (config.model, config.adapter)
+            for spec in (config.model, config.adapter, *(p.source.run_folder for p in plan))
             if spec is not None and (Path(spec) / "manifest.json").is_file()
-        ],
+        ),
         counts={name: summary["counts"] for name, summary in summaries.items()},
         usage=meter.to_dict(),
         extra={"model": {"name": config.model, "adapter": config.adapter, "identity": identity}},
@@ -128,6 +128,9 @@ async def _run_task(
     dropped: IO[str],
 ) -> None:
     """Run one task's samples; rows and dropped prompts are written in the order of the source."""
+    for bad in planned.loaded.bad_rows:
+        planned.tally.num_bad_rows += 1
+        _write_line(dropped, {**bad.to_dict(), "task": planned.name})
     number = {sample.id: index for index, sample in enumerate(planned.samples)}
 
     async def worker(sample: Sample) -> Outcome:
@@ -213,7 +216,7 @@ def _document(
     """Return the whole results file."""
     return {
         **results_document({planned.name: planned.task for planned in plan}, summaries),
-        "n-samples": {p.name: {"original": p.num_original, "effective": len(p.samples)} for p in plan},
+        "n-samples": {p.name: {**p.loaded.sizes, "effective": len(p.samples)} for p in plan},
         "n-shot": {p.name: 0 for p in plan},
         "configs": {
             p.name: {

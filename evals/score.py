@@ -1,6 +1,6 @@
 """Scores anybody's outputs without a model: `lengthwise score FILE --task T [--output OUT.json]`.
 
-FILE is JSON Lines, one output a row, in one of these forms:
+FILE is JSON Lines (or a .json list, or Parquet), one output a row, in one of these forms:
 
 - {"output": ..., "length": 500}, or a length in words ("about 500 words", ">800"), or a length map
   {"min", "max", "unit", "relation"};
@@ -9,7 +9,7 @@ FILE is JSON Lines, one output a row, in one of these forms:
 
 Further fields count where they are there: `finish_reason` (without it, whether a reply was cut is unknown,
 not fine), `num_tokens`, `id` (rows that share one are replies to one prompt) and `language`. Nothing is
-written unless `--output` names a file.
+written unless `--output` names a file. Of each output only its scores are held in memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from evals.base import Task, score_completion
 from evals.results import Tally, format_table, results_document, summarise, warnings_of
@@ -29,10 +29,11 @@ from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.plugins import load_plugin
 from lengthwise.records import LengthTarget, Sample, user
+from lengthwise.row_files import read_rows
+from lengthwise.row_sources import find_rows
+from lengthwise.row_values import length_target, row_id, shown
+from lengthwise.rows import Row, accepted, converted, named
 from lengthwise.run_dir import atomic_write
-
-MAX_NAMED_ROWS = 20
-"""Bad rows that a message names; a wrong file has thousands."""
 
 FINISH_REASONS = {
     **{reason: reason for reason in ("stop", "length", "content_filter", "abort")},
@@ -47,20 +48,16 @@ class ScoreConfig:
     """Score outputs that are already there; no model is loaded."""
 
     EXAMPLE: ClassVar[str] = "lengthwise score outputs.jsonl --task longbench_write"
+    RENAMED: ClassVar[dict[str, str]] = {"skip_bad_rows": "on_bad_row: drop"}
 
-    file: str = option(help="JSON Lines: output with length or prompt, or our samples_*.jsonl")
+    file: str = option(
+        help="JSON Lines, a .json list or Parquet: output with length or prompt, or our samples_*.jsonl"
+    )
     task: str = option(help="the task whose metrics to use, for example longbench_write, longen or tlg")
     output: str | None = option(None, help="a new .json file for the results; null writes nothing")
-    skip_bad_rows: bool = option(False, help="count rows without output or length instead of stopping")
-
-
-@dataclass(kw_only=True)
-class ScoredFile:
-    """A file's scored rows and its bad ones."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    bad_rows: list[str] = field(default_factory=list)
-    """Each with its line number and what is wrong."""
+    on_bad_row: Literal["raise", "drop"] = option(
+        "raise", help="what to do with rows that cannot be scored, for example without output or length"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,51 +77,38 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     """Score the file of `config`, print the table and return the results.
 
     Raises:
-        ConfigError: if the file is missing, a row is bad and not to be skipped, or `output` exists.
+        ConfigError: if the file is missing, a row is bad and may not be dropped, or `output` exists.
     """
-    path = Path(config.file).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"file: there is no {config.file!r}: give a JSON Lines file of outputs")
     if config.output is not None and Path(config.output).exists():
         raise ConfigError(f"output: {config.output} exists and is not overwritten: give another name")
+    source = find_rows(config.file, field="file")
+    if not source.files:
+        raise ConfigError(f"file: there is no {config.file!r}: give a file of outputs")
     task = cast(Task, load_plugin("evals.tasks", config.task, "METRICS"))
     name = Path(config.task).stem
-    scored = score_rows(task, path)
-    if scored.bad_rows and not config.skip_bad_rows:
-        raise ConfigError(_complaint(path, scored.bad_rows))
-    if not scored.rows:
-        raise ConfigError(f"file: {path} has no row to score ({len(scored.bad_rows)} bad ones)")
     tally = Tally()
-    for row in scored.rows:
-        tally.add(row)
+
+    def score_row(row: Row) -> None:
+        for scored in _scored(task, row):
+            tally.add(scored)
+
+    rows = converted(read_rows(source, field="file"), score_row)
+    _, bad_rows = accepted(rows, config.on_bad_row, data=config.file, field="file")
+    tally.num_bad_rows = len(bad_rows)
     summaries = {name: summarise(task, tally)}
-    summaries[name]["counts"]["bad_rows"] = len(scored.bad_rows)
     print(format_table({name: task}, summaries))
     for warning in warnings_of(summaries):
         print(f"WARNING: {warning}", file=sys.stderr)
-    if scored.bad_rows:
-        print(f"WARNING: skipped {_complaint(path, scored.bad_rows)}", file=sys.stderr)
+    if bad_rows:
+        print(f"bad rows:{named(bad_rows)}", file=sys.stderr)
     document = {
         **results_document({name: task}, summaries),
-        "config": {"file": str(path), "task": config.task},
+        "config": {"file": config.file, "task": config.task, "on_bad_row": config.on_bad_row},
+        "dropped": [row.to_dict() for row in bad_rows],
     }
     if config.output is not None:
         atomic_write(Path(config.output), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return document
-
-
-def score_rows(task: Task, path: Path) -> ScoredFile:
-    """Score every output in a JSON Lines file, in order; bad rows are described, not scored."""
-    result = ScoredFile()
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                result.rows += _score_line(task, number, line)
-            except ValueError as error:
-                result.bad_rows.append(f"line {number}: {error}")
-    return result
 
 
 def row_length(row: Mapping[str, Any]) -> LengthTarget:
@@ -150,15 +134,6 @@ def row_length(row: Mapping[str, Any]) -> LengthTarget:
 
 
 def _length_of(value: Any) -> LengthTarget:
-    if isinstance(value, Mapping):
-        try:
-            return LengthTarget.from_dict(value)
-        except TypeError:
-            raise ValueError(f"length {dict(value)!r} is no map of min, max, unit and relation") from None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return LengthTarget.about(value)
     if isinstance(value, str):
         if value.strip().isdecimal():
             return LengthTarget.about(int(value))
@@ -168,16 +143,20 @@ def _length_of(value: Any) -> LengthTarget:
         wish = parse_length_wish(value)
         if wish is not None:
             return wish
-    raise ValueError(f'length {value!r} is not understood: write 500, "about 500 words", ">800" or a map')
-
-
-def _score_line(task: Task, number: int, line: str) -> list[dict[str, Any]]:
+        raise ValueError(
+            f'length {shown(value)} is not understood: write 500, "about 500 words", ">800" or a map'
+        )
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg})") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"a row must be a JSON object, not {type(row).__name__}")
+        length = length_target(value)
+    except ValueError as error:
+        raise ValueError(f"length: {error}") from None
+    if length is None:
+        raise ValueError("length: none was requested")
+    return length
+
+
+def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
+    row = given_row.values
     given = row["resps"] if "resps" in row else [row.get("output")]
     texts = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
     if not texts or len(texts) < len(given):
@@ -188,7 +167,7 @@ def _score_line(task: Task, number: int, line: str) -> list[dict[str, Any]]:
         **({"language": row["language"]} if "language" in row else {}),
     }
     sample = Sample(
-        id=str(row.get("id", f"line {number}")),
+        id=row_id(row.get("id")) or str(given_row.place),
         messages=user(_prompt_of(row) or ""),
         length=row_length(row),
         metadata=metadata,
@@ -204,15 +183,9 @@ def _prompt_of(row: Mapping[str, Any]) -> str | None:
         return row["prompt"]
     turns = row.get("arguments")
     if isinstance(turns, list):
-        return next((t["content"] for t in reversed(turns) if t.get("role") == "user"), None)
+        asked = [t for t in turns if isinstance(t, Mapping) and t.get("role") == "user"]
+        return next((t["content"] for t in reversed(asked) if isinstance(t.get("content"), str)), None)
     return None
-
-
-def _complaint(path: Path, bad_rows: Sequence[str]) -> str:
-    named = "\n".join(f"  {path}, {text}" for text in bad_rows[:MAX_NAMED_ROWS])
-    more = len(bad_rows) - MAX_NAMED_ROWS
-    rest = f"\n  and {more} more" if more > 0 else ""
-    return f"{len(bad_rows)} bad rows (--skip_bad_rows counts them and goes on):\n{named}{rest}"
 
 
 if __name__ == "__main__":

@@ -1,55 +1,113 @@
-"""Where the samples of a task come from: a local file, a hub id, or the shipped prompts.
+"""Where the samples of a task come from: local data, a build's run, a hub id, or the shipped prompts.
 
 The shipped file `prompts/length_control.jsonl` serves every length task. Its rows are {id, language,
 category, instruction, prompt, length}: `prompt` holds the wish in words and `length` the same as a map, for
-tasks that ask as the row asks; `instruction` holds no wish, for tasks that add one of their own.
+tasks that ask as the row asks; `instruction` holds no wish, for tasks that add one of their own. A row of a
+build is read as such a row: its prompt is `messages` up to the last user turn.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.config import ConfigError
-from lengthwise.records import LengthTarget, Message, Sample, digest, sample_id, user
+from lengthwise.config import did_you_mean
+from lengthwise.records import LengthTarget, Message, Prompt, Sample, digest, sample_id, unique_ids, user
+from lengthwise.row_files import read_rows
+from lengthwise.row_sources import RowSource, find_rows
+from lengthwise.row_values import length_target, prompt_turns, row_id, shown, shown_keys, without_nan
+from lengthwise.rows import BadRow, BadRowPolicy, accepted, converted
 
 SHIPPED_PROMPTS = Path(__file__).parent / "prompts" / "length_control.jsonl"
 """Our own prompts, the source of every task that is given none."""
 
 
-def read_rows(source: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the rows of a task's source, each with the place to name in a complaint.
+Entry = Sample | BadRow | None
+"""What a task's `load` returns for each row of its source; None is a row that is not for this task."""
 
-    Args:
-        source: a JSON Lines file, a JSON list, a hub id `owner/name` or `owner/name:split`, or None for the
-            shipped prompts.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedRows:
+    """The rows of a task's source, each in one of the three."""
+
+    samples: list[Sample]
+    bad_rows: list[BadRow]
+    num_left_aside: int
+    """Rows that are not for this task."""
+    num_renamed: int
+    """Samples whose id was taken and got a number behind it."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return how many rows there were, and what became of them."""
+        return {
+            "rows": len(self.samples) + len(self.bad_rows) + self.num_left_aside,
+            "original": len(self.samples),
+            "left_aside": self.num_left_aside,
+            "bad_rows": len(self.bad_rows),
+            "renamed_ids": self.num_renamed,
+        }
+
+
+def find_source(source: str | None) -> RowSource:
+    """Find a task's data: a file, a folder, a build's run folder, a hub id owner/name[:split], None: ours.
 
     Raises:
-        ConfigError: if there is no such file, or a row is not a JSON object.
+        ConfigError: nothing is there.
     """
-    path = SHIPPED_PROMPTS if source is None else Path(source).expanduser()
-    if path.is_file():
-        return list(_rows_of_file(path))
-    assert source is not None  # the shipped file exists
-    name, _, split = source.partition(":")
-    if path.suffix in (".json", ".jsonl") or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ConfigError(
-            f"data: there is no file {source!r}: give a .jsonl file or a hub id, owner/name[:split]"
-        )
-    return list(_rows_of_hub(name, split))
+    if source is None:
+        return find_rows(str(SHIPPED_PROMPTS))
+    name, colon, split = source.rpartition(":")
+    if colon and name.count("/") == 1 and not os.path.exists(source):
+        return find_rows(name, split=split or None)
+    return find_rows(source, split=None)
 
 
-def row_sample(row: Mapping[str, Any], prompt: str, length: LengthTarget) -> Sample:
-    """Return the sample of a source row; its fields other than id, prompt and length become metadata."""
-    messages = user(prompt)
+def read_samples(source: str | None, convert: Callable[[dict[str, Any]], Sample | None]) -> list[Entry]:
+    """Return what `convert` makes of each row of a source; the body of a task's `load`.
+
+    Args:
+        source: see `find_source`.
+        convert: returns a row's sample, or None if the row is not for this task; a `ValueError` says what is
+            wrong with it.
+
+    Raises:
+        ConfigError: the source is not there, or the whole of it is unreadable.
+    """
+    return list(converted(read_rows(find_source(source)), lambda row: convert(_own(row.values))))
+
+
+def sort_rows(entries: Iterable[Entry], on_bad_row: BadRowPolicy, *, data: str) -> LoadedRows:
+    """Return a task's rows by what becomes of them, ids made unique.
+
+    Raises:
+        ConfigError: there is no row, no usable one, or a bad one that may not be dropped.
+    """
+    usable, bad_rows = accepted(entries, on_bad_row, data=data)
+    samples, num_renamed = unique_ids(sample for sample in usable if sample is not None)
+    return LoadedRows(
+        samples=samples,
+        bad_rows=bad_rows,
+        num_left_aside=len(usable) - len(samples),
+        num_renamed=num_renamed,
+    )
+
+
+def row_sample(row: Mapping[str, Any], prompt: str | Prompt, length: LengthTarget) -> Sample:
+    """Return the sample of a source row; its fields other than id, prompt and length become metadata.
+
+    In metadata NaN and the infinities are null: our outputs are JSON, which has no word for them.
+    """
+    messages = user(prompt) if isinstance(prompt, str) else prompt
     rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "length")}
     return Sample(
-        id=str(row["id"]) if "id" in row else sample_id(messages),
+        id=row_id(row.get("id")) or sample_id(messages),
         messages=messages,
         length=length,
-        metadata=rest,
+        metadata=without_nan(rest),
     )
 
 
@@ -58,28 +116,33 @@ def own_schema(row: Mapping[str, Any]) -> bool:
     return isinstance(row.get("length"), Mapping)
 
 
-def own_sample(where: str, row: Mapping[str, Any]) -> Sample:
+def own_sample(row: Mapping[str, Any]) -> Sample:
     """Return the sample of a row with the shipped fields: prompt with the wish in words, and length.
 
     Raises:
-        ConfigError: naming the row and what is wrong with it.
+        ValueError: saying what is wrong with the row.
     """
-    try:
-        return row_sample(row, text_field(where, row, "prompt"), LengthTarget.from_dict(row["length"]))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from None
+    length = length_target(row.get("length"))
+    if length is None:
+        raise ValueError("it states no length")
+    turns = prompt_turns(row["prompt"]) if isinstance(row.get("prompt"), list) else ()
+    return row_sample(row, turns or text_field(row, "prompt"), length)
 
 
-def text_field(where: str, row: Mapping[str, Any], *names: str) -> str:
+def text_field(row: Mapping[str, Any], *names: str) -> str:
     """Return the first of the named fields that holds text.
 
     Raises:
-        ConfigError: naming the row, the fields looked for and the fields there are.
+        ValueError: naming the fields looked for and the fields there are.
     """
     for name in names:
         if isinstance(row.get(name), str) and row[name].strip():
             return row[name]
-    raise ConfigError(f"{where}: no text in {' or '.join(names)}; the row has {', '.join(sorted(row))}")
+    there = [name for name in names if name in row]
+    if there:
+        raise ValueError(f"{there[0]} is {shown(row[there[0]])}, expected a text")
+    hint = did_you_mean(names[0], list(row)) if len(names) == 1 else ""
+    raise ValueError(f"no text in {' or '.join(names)}: {hint or 'the row has ' + shown_keys(row)}")
 
 
 def doc_of(sample: Sample) -> dict[str, Any]:
@@ -96,44 +159,13 @@ def identity_hashes(doc: Mapping[str, Any], prompt: Sequence[Message], target: A
     }
 
 
-def _rows_of_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}: not JSON ({error})") from None
-        if not isinstance(rows, list):
-            raise ConfigError(f"{path}: holds no JSON list: give a list of rows, or a .jsonl file")
-        numbered = [(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
-    else:
-        numbered = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                numbered.append((f"{path}, line {number}", json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"{path}, line {number}: not JSON ({error.msg})") from None
-    for where, row in numbered:
-        if not isinstance(row, dict):
-            raise ConfigError(f"{where}: a row must be a JSON object, not {type(row).__name__}")
-        yield where, row
-
-
-def _rows_of_hub(name: str, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    from datasets import load_dataset
-
-    try:
-        loaded = load_dataset(name)
-    except Exception as error:  # datasets raises a dozen kinds; each means that the set is not to be had
-        raise ConfigError(
-            f"data: the set {name!r} cannot be loaded ({type(error).__name__}: {error}). Without a network, "
-            "download it elsewhere and give the path of its .jsonl file"
-        ) from error
-    splits = list(loaded)  # type: ignore[arg-type]
-    wanted = split or ("test" if "test" in splits else splits[0] if len(splits) == 1 else "")
-    if wanted not in splits:
-        raise ConfigError(f"data: {name!r} has the splits {', '.join(map(str, splits))}: give {name}:SPLIT")
-    for number, row in enumerate(loaded[wanted], 1):  # type: ignore[index]
-        yield f"{name}:{wanted}, row {number}", dict(row)
+def _own(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a build with the shipped fields, any other row as it is."""
+    length = row.get("length")
+    if not isinstance(length, Mapping) or "requested" not in length:
+        return row
+    rest = {key: value for key, value in row.items() if key != "messages"}
+    turns = prompt_turns(row.get("messages"))
+    is_plain = [turn.role for turn in turns] == ["user"]
+    prompt = turns[0].content if is_plain else [turn.to_dict() for turn in turns]
+    return {**rest, "prompt": prompt, "length": length["requested"]}

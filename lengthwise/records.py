@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -19,6 +19,9 @@ Role = Literal["system", "user", "assistant"]
 Unit = Literal["words", "tokens", "characters"]
 Relation = Literal["about", "at_least", "at_most", "range"]
 FinishReason = Literal["stop", "length", "content_filter", "abort"]
+
+MAX_LENGTH = 10**9
+"""The longest length that can be asked for; a larger number in a data file is no length."""
 
 
 def digest(value: Any) -> str:
@@ -67,7 +70,17 @@ class LengthTarget:
     relation: Relation = "about"
 
     def __post_init__(self) -> None:
-        """Refuse bounds that do not fit the relation."""
+        """Refuse what is no length: a target is often read from somebody's data."""
+        if self.relation not in get_args(Relation) or self.unit not in get_args(Unit):
+            raise ValueError(
+                f"a length target has relation {self.relation!r} and unit {self.unit!r}; relations are "
+                f"{', '.join(get_args(Relation))}, units are {', '.join(get_args(Unit))}"
+            )
+        for bound in (self.min, self.max):
+            if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
+                raise ValueError(f"a bound of a length target must be a whole number, not {bound!r}")
+            if bound is not None and bound > MAX_LENGTH:
+                raise ValueError(f"a length target must not be above {MAX_LENGTH:,}")
         needs = {
             "about": (True, True),
             "at_least": (True, False),
@@ -104,8 +117,21 @@ class LengthTarget:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> LengthTarget:
-        """Rebuild a target written by `to_dict`."""
-        return cls(**value)
+        """Rebuild a target written by `to_dict`; of a table's cells, null is absent and 500.0 is 500.
+
+        Raises:
+            ValueError: it has other keys, or bounds that are no length.
+        """
+        unknown = value.keys() - {"min", "max", "unit", "relation"}
+        if unknown:
+            keys = ", ".join(sorted(unknown))
+            raise ValueError(f"a length target is a map of min, max, unit and relation, and has no {keys}")
+        given: dict[str, Any] = {
+            key: int(entry) if isinstance(entry, float) and entry.is_integer() else entry
+            for key, entry in value.items()
+            if entry is not None
+        }
+        return cls(**given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,16 +223,17 @@ class Completion:
 def unique_ids(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
     """Return the samples with a number behind each id that is taken ("7", "7#2"), and how many got one."""
     taken: set[str] = set()
+    last: dict[str, int] = {}  # to count from 1 at each of 100,000 equal ids would take hours
     unique: list[Sample] = []
     num_renamed = 0
     for sample in samples:
-        name, copy = sample.id, 1
+        name = sample.id
         while name in taken:
-            copy += 1
-            name = f"{sample.id}#{copy}"
+            last[sample.id] = last.get(sample.id, 1) + 1
+            name = f"{sample.id}#{last[sample.id]}"
         taken.add(name)
-        num_renamed += copy > 1
-        unique.append(sample if copy == 1 else replace(sample, id=name))
+        num_renamed += name != sample.id
+        unique.append(sample if name == sample.id else replace(sample, id=name))
     return unique, num_renamed
 
 

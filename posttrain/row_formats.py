@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from lengthwise.records import Message, Role, sample_id
+from lengthwise.row_values import row_id, shown
+from lengthwise.rows import Row
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -23,17 +25,13 @@ _ROLES: dict[str, Role] = {
 RowFormat = Literal["messages", "prompt_completion", "sharegpt", "alpaca"]
 
 
-class BadRow(ValueError):
-    """A row that cannot be read, with the reason."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRow:
     """One conversation to train on, and where it came from."""
 
     id: str
     source: str
-    """The source as the config names it."""
+    """The file, or the hub id."""
     line: int
     """Its line in a JSONL file, else its row number; the first is 1."""
     messages: tuple[Message, ...]
@@ -45,7 +43,7 @@ def row_format(row: Mapping[str, Any]) -> RowFormat:
     """Say in which shape a row is.
 
     Raises:
-        BadRow: it is in none of them.
+        ValueError: it is in none of them.
 
     Example:
         >>> row_format({"instruction": "Add.", "input": "1 1", "output": "2"})
@@ -59,25 +57,26 @@ def row_format(row: Mapping[str, Any]) -> RowFormat:
         return "sharegpt"
     if row.get("instruction") is not None and row.get("output") is not None:
         return "alpaca"
-    raise BadRow(
+    raise ValueError(
         f"its keys are {sorted(row)[:8]}; it needs messages, or prompt and completion, or conversations "
         "(ShareGPT), or instruction and output (Alpaca)"
     )
 
 
-def read_row(row: Any, *, source: str, line: int) -> TrainRow:
+def read_row(given: Row) -> TrainRow:
     """Turn a row of any known shape into a conversation.
 
     Strings of a prompt-completion row become a user and an assistant turn: the chat template applies to them
     as to all others (TRL would train on the bare text).
 
     Raises:
-        BadRow: with the reason.
+        ValueError: with the reason.
     """
-    if not isinstance(row, Mapping):
-        raise BadRow(f"it is a {type(row).__name__}, not an object")
+    row = given.values
     if row.get("tools"):
-        raise BadRow("it has tools, which are not supported")
+        raise ValueError("it has tools, which are not supported")
+    if row.get("chosen") is not None and row.get("rejected") is not None:
+        raise ValueError("it is a preference row (chosen, rejected), whose answers SFT would not see")
     shape = row_format(row)
     num_context = 0
     if shape == "messages":
@@ -93,11 +92,10 @@ def read_row(row: Any, *, source: str, line: int) -> TrainRow:
     else:
         messages = _alpaca(row)
     _check(messages, num_context)
-    identifier = row.get("id")
     return TrainRow(
-        id=str(identifier) if identifier not in (None, "") else sample_id(messages),
-        source=source,
-        line=line,
+        id=row_id(row.get("id")) or sample_id(messages),
+        source=given.place.source,
+        line=given.place.number,
         messages=messages,
         num_context=num_context,
     )
@@ -123,37 +121,35 @@ def _messages_or_text(value: Any, role: Role, field: str) -> tuple[Message, ...]
 
 def _messages(value: Any, role_key: str, content_key: str) -> tuple[Message, ...]:
     if not isinstance(value, list | tuple) or not value:
-        raise BadRow("its list of messages is empty or not a list")
+        raise ValueError("its list of messages is empty or not a list")
     messages = []
     for number, turn in enumerate(value):
         if not isinstance(turn, Mapping) or role_key not in turn:
-            raise BadRow(f"message {number} is not an object with {role_key!r} and {content_key!r}")
+            raise ValueError(f"message {number} is not an object with {role_key!r} and {content_key!r}")
         role = turn[role_key]
         known = _ROLES.get(role.lower()) if isinstance(role, str) else None
         if known is None:
-            raise BadRow(f"message {number} has the role {role!r}; known are {', '.join(sorted(_ROLES))}")
+            raise ValueError(
+                f"message {number} has the role {shown(role)}; known are {', '.join(sorted(_ROLES))}"
+            )
         if turn.get("tool_calls"):
-            raise BadRow(f"message {number} has tool_calls, which are not supported")
+            raise ValueError(f"message {number} has tool_calls, which are not supported")
         messages.append(Message(role=known, content=_text(turn.get(content_key), f"message {number}")))
     return tuple(messages)
 
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in value):
-        value = "".join(str(cast("Mapping[str, Any]", part).get("text", "")) for part in value)
+        value = "".join(_text(part.get("text"), where) for part in value)
     if not isinstance(value, str):
-        raise BadRow(f"{where} holds no text but a {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise BadRow(f"{where} holds half a surrogate pair at character {error.start}") from error
+        raise ValueError(f"{where} holds no text but a {type(value).__name__}")
     return value
 
 
 def _check(messages: tuple[Message, ...], num_context: int) -> None:
     trained = [i for i, m in enumerate(messages) if m.role == "assistant" and i >= num_context]
     if not trained:
-        raise BadRow("it has no assistant turn to train on")
+        raise ValueError("it has no assistant turn to train on")
     empty = next((i for i, m in enumerate(messages) if m.role == "assistant" and not m.content.strip()), None)
     if empty is not None:
-        raise BadRow(f"message {empty}, an assistant turn, is empty")
+        raise ValueError(f"message {empty}, an assistant turn, is empty")

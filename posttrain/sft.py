@@ -92,7 +92,7 @@ class SFTJob:
     model: str = option(help="embedded:smollm2-135m, a folder, or a hub id")
     data: str | list[DataSource] = option(
         help="a build's run folder, a .jsonl, .json or .parquet file, a hub id; or a list of maps with "
-        "path, split, subset, weight"
+        "path, split, subset, revision, weight"
     )
     eval_data: str | None = option(None, help="rows for the evaluation loss; goes with eval_strategy")
     mixture_rows: int | None = option(

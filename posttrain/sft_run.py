@@ -56,7 +56,8 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     eval_data = _prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None
     inputs: list[InputFile] = []
     if run.writes:
-        inputs = [_input(item) for item in data.sources + (eval_data.sources if eval_data else [])]
+        loaded = data.sources + (eval_data.sources if eval_data else [])
+        inputs = [read for source in loaded for read in source.inputs]
         _same_data_as_before(run, data)
         refused = [*data.refused, *(eval_data.refused if eval_data else [])]
         lines = [json.dumps(r.to_dict(), ensure_ascii=False) + "\n" for r in refused]
@@ -168,13 +169,6 @@ def _prepare(
         mixture_rows=job.mixture_rows,
         seed=job.seed,
     )
-
-
-def _input(item: Any) -> InputFile:
-    if item.file is not None:
-        return InputFile.of(item.file)
-    source = item.source
-    return InputFile(path=f"{source.path}:{source.subset or ''}:{source.split}", num_rows=len(item.rows))
 
 
 def _same_data_as_before(run: RunDir, data: TrainingData) -> None:

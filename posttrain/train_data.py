@@ -129,9 +129,9 @@ def prepare(
     usable: list[list[TokenRow]] = []
     for item in loaded:
         rows, failed = tokenize_rows(item.rows, tokenizer, train_on=train_on)
-        failed = sorted([*item.refused, *failed], key=lambda r: r.line)
+        failed = sorted([*item.refused, *failed], key=lambda r: (r.source, r.line))
         if failed and on_bad_row == "raise":
-            raise ConfigError(_bad_rows_message(failed, len(item.rows) + len(item.refused)))
+            raise ConfigError(_bad_rows_message(item, failed))
         kept, cut = limit_length(rows, max_length, over_length)
         refused += [*failed, *cut]
         usable.append(kept)
@@ -304,11 +304,12 @@ def _summary(counts: Sequence[SourceCount]) -> str:
     )
 
 
-def _bad_rows_message(refused: Sequence[RefusedRow], total: int) -> str:
-    shown = "".join(f"\n  line {r.line}: {r.reason}" for r in refused[:_SHOWN])
+def _bad_rows_message(item: LoadedSource, refused: Sequence[RefusedRow]) -> str:
+    total = len(item.rows) + len(item.refused)
+    shown = "".join(f"\n  {r.source}, line {r.line}: {r.reason}" for r in refused[:_SHOWN])
     more = f"\n  and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     return (
-        f"data: {len(refused)} of {total} rows of {refused[0].source} cannot be trained on:{shown}{more}\n"
+        f"data: {len(refused)} of {total} rows of {item.source.path} cannot be trained on:{shown}{more}\n"
         "Correct them, or set on_bad_row: drop to go on without them (they are then listed in dropped.jsonl)"
     )
 
@@ -316,11 +317,11 @@ def _bad_rows_message(refused: Sequence[RefusedRow], total: int) -> str:
 def _over_length_message(rows: Sequence[TokenRow], total: int, max_length: int) -> str:
     longest = sorted(rows, key=lambda r: -len(r.input_ids))
     shown = "".join(
-        f"\n  line {r.row.line}: {len(r.input_ids):,} tokens ({r.num_supervised:,} supervised)"
+        f"\n  {r.row.source}, line {r.row.line}: {len(r.input_ids):,} tokens ({r.num_supervised:,} supervised)"
         for r in longest[:_SHOWN]
     )
     return (
-        f"max_length: {len(rows)} of {total} rows of {rows[0].row.source} are longer than {max_length:,} "
+        f"max_length: {len(rows)} of {total} rows are longer than {max_length:,} "
         f"tokens; the longest:{shown}\nSet max_length to at least {len(longest[0].input_ids)} if the model "
         "and the memory allow it, or over_length: drop to leave these rows out, or over_length: truncate "
         "to cut their ends (which teaches the model not to stop)"

@@ -12,11 +12,14 @@ S_l knows one asked number: of a range it takes the middle, of "at least" and "a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field
-from lengthwise.config import ConfigError
+from evals.sources import Entry, own_sample, own_schema, read_samples, row_sample, text_field
 from lengthwise.lengths import count_cjk_alpha, log_length_ratio, longbench_length_score
-from lengthwise.records import LengthTarget, Prompt, Sample, unique_ids
+from lengthwise.records import LengthTarget, Prompt, Sample
+from lengthwise.row_values import shown
 
 VERSION = 1
 METRICS = (
@@ -34,26 +37,16 @@ TEMPERATURE = 0.5
 MAX_TOKENS = None
 
 
-def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
-    """Return the samples of a file with the paper's fields, or with those of the shipped prompts.
+def load(source: str | None, *, draw_seed: int = 0) -> list[Entry]:
+    """Return the rows of data with the paper's fields, or with those of the shipped prompts.
 
     Of rows with the shipped fields only those that ask for "about" a length are taken: a right answer to "at
     least 500 words" can be far from 500. `draw_seed` is not used.
 
     Raises:
-        ConfigError: naming the row that is wrong.
+        ConfigError: the data is not there, or the whole of it is unreadable.
     """
-    samples = []
-    for where, row in read_rows(source):
-        if own_schema(row):
-            if row["length"].get("relation", "about") == "about":
-                samples.append(own_sample(where, row))
-            continue
-        length = row.get("length")
-        if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
-            raise ConfigError(f"{where}: length must be a positive whole number of words, not {length!r}")
-        samples.append(row_sample(row, text_field(where, row, "prompt"), LengthTarget.about(length)))
-    return unique_ids(samples)[0]
+    return read_samples(source, _sample)
 
 
 def prompt(sample: Sample) -> Prompt:
@@ -82,3 +75,12 @@ def slices(sample: Sample) -> dict[str, str]:
     if sample.metadata.get("type"):
         found["type"] = str(sample.metadata["type"])
     return found
+
+
+def _sample(row: Mapping[str, Any]) -> Sample | None:
+    if own_schema(row):
+        return own_sample(row) if (row["length"].get("relation") or "about") == "about" else None
+    length = row.get("length")
+    if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
+        raise ValueError(f"length must be a positive whole number of words, not {shown(length)}")
+    return row_sample(row, text_field(row, "prompt"), LengthTarget.about(length))

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_sample, own_schema, read_rows, row_sample, text_field
-from lengthwise.config import ConfigError
+from evals.sources import Entry, own_sample, own_schema, read_samples, row_sample, text_field
 from lengthwise.lengths import count_cjk_ws, longen_score
-from lengthwise.records import LengthTarget, Prompt, Relation, Sample, unique_ids
+from lengthwise.records import LengthTarget, Prompt, Relation, Sample
+from lengthwise.row_values import shown
 
 VERSION = 1
 METRICS = (Metric(name="length_score", counter="cjk_ws"),)
@@ -32,21 +32,15 @@ RELATIONS: dict[str, Relation] = {
 """The source's names of the four kinds of wish."""
 
 
-def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
-    """Return the samples of a file with the paper's fields, or all rows of one with the shipped fields.
+def load(source: str | None, *, draw_seed: int = 0) -> list[Entry]:
+    """Return the rows of data with the paper's fields, or of data with the shipped fields.
 
     `draw_seed` is not used.
 
     Raises:
-        ConfigError: naming the row that is wrong.
+        ConfigError: the data is not there, or the whole of it is unreadable.
     """
-    samples = []
-    for where, row in read_rows(source):
-        if own_schema(row):
-            samples.append(own_sample(where, row))
-        else:
-            samples.append(row_sample(row, text_field(where, row, "query"), _target(where, row)))
-    return unique_ids(samples)[0]
+    return read_samples(source, _sample)
 
 
 def prompt(sample: Sample) -> Prompt:
@@ -74,20 +68,23 @@ def slices(sample: Sample) -> dict[str, str]:
     return found
 
 
-def _target(where: str, row: Mapping[str, Any]) -> LengthTarget:
+def _sample(row: Mapping[str, Any]) -> Sample:
+    if own_schema(row):
+        return own_sample(row)
+    return row_sample(row, text_field(row, "query"), _target(row))
+
+
+def _target(row: Mapping[str, Any]) -> LengthTarget:
     """Read a constraint such as "4000-6000 words" or "大于2000字", whose kind the field `type` names."""
     relation = RELATIONS.get(str(row.get("type")))
     numbers = [int(number) for number in re.findall(r"\d+", str(row.get("constraint", "")))]
     if relation is None or len(numbers) != (2 if relation == "range" else 1):
-        raise ConfigError(
-            f"{where}: type {row.get('type')!r} with constraint {row.get('constraint')!r} gives no length: "
+        raise ValueError(
+            f"type {shown(row.get('type'))} with constraint {shown(row.get('constraint'))} gives no length: "
             f"type must be one of {', '.join(RELATIONS)}, with two numbers for a range and one otherwise"
         )
-    try:
-        return LengthTarget(
-            min=None if relation == "at_most" else numbers[0],
-            max=None if relation == "at_least" else numbers[-1],
-            relation=relation,
-        )
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    return LengthTarget(
+        min=None if relation == "at_most" else numbers[0],
+        max=None if relation == "at_least" else numbers[-1],
+        relation=relation,
+    )

@@ -12,14 +12,13 @@ with the paper's. Its 2,000 rows are not shipped: their source states no licence
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evals.base import Metric, asked_length, length_slices
-from evals.sources import own_schema, read_rows, row_sample, text_field
-from lengthwise.config import ConfigError
+from evals.sources import Entry, own_schema, read_samples, row_sample, text_field
 from lengthwise.lengths import TLG_TARGETS, count_regex_w, tlg_level, tlg_match
-from lengthwise.records import LengthTarget, Prompt, Sample, unique_ids, user
+from lengthwise.records import LengthTarget, Prompt, Sample, user
 
 VERSION = 1
 METRICS = (
@@ -30,19 +29,24 @@ TEMPERATURE = 0.0
 MAX_TOKENS = 2048
 
 
-def load(source: str | None, *, draw_seed: int = 0) -> list[Sample]:
-    """Return the samples of a file with the paper's fields, or of any file of instructions.
+def load(source: str | None, *, draw_seed: int = 0) -> list[Entry]:
+    """Return the rows of data with the paper's fields, or of any instructions.
 
-    A row without `TargetLength` gets a target by a draw that depends on `draw_seed` and the row's place only.
-    Of rows with the shipped fields it takes `instruction`, which holds no wish, leaves their own length
-    aside, and skips Chinese ones: `regex_w` counts a run of hanzi as one word.
+    A row without `TargetLength` gets a target by a draw that depends on `draw_seed` and the number of readable
+    rows before it only. Of rows with the shipped fields it takes `instruction`, which holds no wish, leaves
+    their own length aside, and skips Chinese ones: `regex_w` counts a run of hanzi as one word.
 
     Raises:
-        ConfigError: naming the row that is wrong.
+        ConfigError: the data is not there, or the whole of it is unreadable.
     """
-    rows = [(w, r) for w, r in read_rows(source) if not (own_schema(r) and r.get("language") == "zh")]
-    drawn = draw_targets(len(rows), draw_seed)
-    return unique_ids([_sample(where, row, drawn[index]) for index, (where, row) in enumerate(rows)])[0]
+    targets = draw_targets(draw_seed)
+
+    def convert(row: Mapping[str, Any]) -> Sample | None:
+        if own_schema(row) and row.get("language") == "zh":
+            return None
+        return _sample(row, next(targets))
+
+    return read_samples(source, convert)
 
 
 def prompt(sample: Sample) -> Prompt:
@@ -67,15 +71,16 @@ def slices(sample: Sample) -> dict[str, str]:
     return {**found, **{k: v for k, v in length_slices(sample).items() if k == "language"}}
 
 
-def draw_targets(num_rows: int, seed: int) -> list[str]:
-    """Return one of the nine targets for each row, uniform and independent.
+def draw_targets(seed: int) -> Iterator[str]:
+    """Yield one of the nine targets for each row, uniform and independent.
 
     Example:
-        >>> draw_targets(4, 0) == draw_targets(6, 0)[:4]
+        >>> next(draw_targets(0)) == next(draw_targets(0))
         True
     """
     stream = random.Random(seed)
-    return [stream.choice(TLG_TARGETS) for _ in range(num_rows)]
+    while True:
+        yield stream.choice(TLG_TARGETS)
 
 
 def length_sentence(label: str) -> str:
@@ -117,14 +122,10 @@ def target_label(length: LengthTarget) -> str:
     )
 
 
-def _sample(where: str, row: Mapping[str, Any], drawn: str) -> Sample:
-    instruction = text_field(where, row, "instruction", "Instruction", "prompt", "query", "question")
+def _sample(row: Mapping[str, Any], drawn: str) -> Sample:
+    instruction = text_field(row, "instruction", "Instruction", "prompt", "query", "question")
     if isinstance(row.get("input"), str) and row["input"]:
         instruction = f"{instruction}\n{row['input']}"
-    label = str(row.get("TargetLength", drawn))
-    try:
-        length = target_length(label)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    label = drawn if row.get("TargetLength") is None else str(row["TargetLength"])
     kept = {k: v for k, v in row.items() if k in ("id", "language", "category")}
-    return row_sample({**kept, "target_length": label}, instruction, length)
+    return row_sample({**kept, "target_length": label}, instruction, target_length(label))

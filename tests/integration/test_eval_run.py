@@ -55,7 +55,9 @@ def test_a_run_from_config_to_manifest(tmp_path):
     assert found["results"]["longbench_write"]["s_l,none"] == pytest.approx(100)
     assert found["results"]["longen"]["length_score,none"] == 1.0
     assert found["versions"]["tlg"] == 1
-    assert found["n-samples"]["tlg"] == {"original": 54, "effective": 54}
+    assert found["n-samples"]["tlg"] == {
+        "rows": 72, "original": 54, "left_aside": 18, "bad_rows": 0, "renamed_ids": 0, "effective": 54,
+    }  # fmt: skip
     assert "s_l" in out and "cjk_alpha" in out
     assert "WARNING" not in err
     rows = samples(folder, "longen")

@@ -6,13 +6,14 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evals.base import score_completion
 from evals.plan import EvalConfig, plan_task, stratified
 from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
-from evals.sources import SHIPPED_PROMPTS, read_rows
+from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
 from evals.tasks import longbench_write, longen, tlg
 from lengthwise.config import ConfigError, parse_config
 from lengthwise.engines import build_engine
@@ -31,6 +32,10 @@ SAMPLES = [
 
 def words(number: int) -> str:
     return " ".join(["word"] * number)
+
+
+def load(task: Any, source: str | None, draw_seed: int = 0) -> list[Sample]:
+    return sort_rows(task.load(source, draw_seed=draw_seed), "raise", data=str(source)).samples
 
 
 def sample(length: LengthTarget, **metadata: str) -> Sample:
@@ -73,7 +78,7 @@ class TestShippedPrompts:
     @pytest.mark.parametrize(("name", "number"), [("longbench_write", 36), ("longen", 72), ("tlg", 54)])
     def test_each_task_reads_them(self, name, number):
         task = TASKS[name]
-        samples = task.load(None, draw_seed=0)
+        samples = load(task, None, draw_seed=0)
         assert len(samples) == number
         for one in samples:
             assert task.prompt(one)[-1].role == "user"
@@ -86,7 +91,7 @@ class TestLongBenchWrite:
         source = write_jsonl(
             tmp_path / "d.jsonl", [{"prompt": "写一首200字的诗", "type": "Poem", "length": 200}]
         )
-        (one,) = longbench_write.load(source)
+        (one,) = load(longbench_write, source)
         assert one.length == LengthTarget.about(200)
         assert longbench_write.slices(one) == {"length_bin": "[0,500)", "type": "Poem"}
         assert longbench_write.prompt(one) == user("写一首200字的诗")
@@ -110,11 +115,11 @@ class TestLongBenchWrite:
             tmp_path / "d.jsonl", [{"prompt": "x", "length": 5}, {"prompt": "y", "length": "6"}]
         )
         with pytest.raises(ConfigError, match=r"line 2: length .* not '6'"):
-            longbench_write.load(source)
+            load(longbench_write, source)
 
     def test_equal_rows_keep_ids_of_their_own(self, tmp_path):
         source = write_jsonl(tmp_path / "d.jsonl", [{"prompt": "x", "length": 5}] * 3)
-        ids = [one.id for one in longbench_write.load(source)]
+        ids = [one.id for one in load(longbench_write, source)]
         assert ids[1:] == [f"{ids[0]}#2", f"{ids[0]}#3"]
 
 
@@ -132,7 +137,7 @@ class TestLonGen:
     )
     def test_constraints(self, tmp_path, kind, constraint, expected):
         row = {"language": "en", "range": "2-4k", "type": kind, "constraint": constraint, "query": "write"}
-        (one,) = longen.load(write_jsonl(tmp_path / "d.jsonl", [row]))
+        (one,) = load(longen, write_jsonl(tmp_path / "d.jsonl", [row]))
         assert one.length == expected
         assert longen.slices(one)["relation"] == expected.relation
         assert one.metadata["range"] == "2-4k"
@@ -140,7 +145,7 @@ class TestLonGen:
     def test_a_constraint_without_number_is_named(self, tmp_path):
         row = {"type": "about", "constraint": "long", "query": "write"}
         with pytest.raises(ConfigError, match="line 1: type 'about' with constraint 'long'"):
-            longen.load(write_jsonl(tmp_path / "d.jsonl", [row]))
+            load(longen, write_jsonl(tmp_path / "d.jsonl", [row]))
 
     @pytest.mark.parametrize(
         ("target", "produced", "expected"),
@@ -163,7 +168,7 @@ class TestTlg:
             {"id": 0, "Instruction": "Explain rain.", "TargetLength": "50"},
             {"id": 1, "Instruction": "Explain snow.", "TargetLength": ">800"},
         ]
-        first, second = tlg.load(write_jsonl(tmp_path / "d.jsonl", rows))
+        first, second = load(tlg, write_jsonl(tmp_path / "d.jsonl", rows))
         assert (first.id, second.id) == ("0", "1")
         assert tlg.prompt(first) == user("Explain rain.\nThe reply must be 50 words long.")
         assert tlg.prompt(second)[-1].content.endswith("more than 800 words long.")
@@ -188,15 +193,15 @@ class TestTlg:
 
     def test_targets_depend_on_the_seed_and_the_place_only(self, tmp_path):
         rows = [{"instruction": f"Explain {n}."} for n in range(40)]
-        long = tlg.load(write_jsonl(tmp_path / "a.jsonl", rows), draw_seed=3)
-        short = tlg.load(write_jsonl(tmp_path / "b.jsonl", rows[:10]), draw_seed=3)
-        other = tlg.load(str(tmp_path / "a.jsonl"), draw_seed=4)
+        long = load(tlg, write_jsonl(tmp_path / "a.jsonl", rows), draw_seed=3)
+        short = load(tlg, write_jsonl(tmp_path / "b.jsonl", rows[:10]), draw_seed=3)
+        other = load(tlg, str(tmp_path / "a.jsonl"), draw_seed=4)
         assert [s.length for s in short] == [s.length for s in long[:10]]
         assert [s.length for s in other] != [s.length for s in long]
         assert len({s.metadata["target_length"] for s in long}) == 9
 
     def test_the_prompt_holds_no_other_wish(self):
-        for one in tlg.load(None):
+        for one in load(tlg, None):
             assert len(find_length_wishes(tlg.prompt(one)[-1].content)) == 1
 
     @pytest.mark.parametrize("label", ["10", "300", ">800"])
@@ -209,24 +214,52 @@ class TestTlg:
 
     def test_an_unknown_target_is_named(self, tmp_path):
         with pytest.raises(ConfigError, match="line 1: '40' is not a TLG target"):
-            tlg.load(write_jsonl(tmp_path / "d.jsonl", [{"Instruction": "x", "TargetLength": "40"}]))
+            load(tlg, write_jsonl(tmp_path / "d.jsonl", [{"Instruction": "x", "TargetLength": "40"}]))
 
 
 class TestSources:
     def test_a_missing_file_is_not_taken_for_a_hub_id(self):
-        with pytest.raises(ConfigError, match=r"no file 'nowhere/data.jsonl'"):
-            read_rows("nowhere/data.jsonl")
+        with pytest.raises(ConfigError, match=r"no file or folder 'nowhere/data.jsonl'"):
+            find_source("nowhere/data.jsonl")
 
-    def test_broken_json_is_named_by_line(self, tmp_path):
-        path = tmp_path / "d.jsonl"
-        path.write_text('{"prompt": "x", "length": 5}\n\n{"prompt"\n')
-        with pytest.raises(ConfigError, match="line 3: not JSON"):
-            read_rows(str(path))
+    @pytest.mark.parametrize(
+        ("source", "name", "split"),
+        [("owner/set", "owner/set", None), ("owner/set:dev", "owner/set", "dev"), ("o/s:", "o/s", None)],
+    )
+    def test_a_hub_id_may_name_its_split(self, source, name, split):
+        found = find_source(source)
+        assert (found.name, found.split, found.files) == (name, split, ())
+
+    def test_each_row_ends_once(self, tmp_path):
+        rows = [
+            {"id": 1, "prompt": "x", "length": 5},
+            {"id": 1, "prompt": "y", "length": LengthTarget(min=5, relation="at_least").to_dict()},
+            {"id": 1, "prompt": "z", "length": LengthTarget.about(5).to_dict()},
+            {"id": 1, "prompt": "z"},
+        ]
+        entries = longbench_write.load(write_jsonl(tmp_path / "d.jsonl", rows))
+        loaded = sort_rows(entries, "drop", data="d")
+        assert [one.id for one in loaded.samples] == ["1", "1#2"]
+        assert [(row.place.number, row.reason) for row in loaded.bad_rows] == [
+            (4, "length must be a positive whole number of words, not None")
+        ]
+        assert loaded.sizes == {"rows": 4, "original": 2, "left_aside": 1, "bad_rows": 1, "renamed_ids": 1}
+
+    def test_rows_of_a_build_ask_what_the_build_was_asked(self, tmp_path):
+        turns = [{"role": "user", "content": "Write 90 words."}, {"role": "assistant", "content": "x"}]
+        row = {"id": "a", "messages": turns, "length": {"requested": LengthTarget.about(90).to_dict()}}
+        system = {"role": "system", "content": "Be kind."}
+        data = write_jsonl(tmp_path / "d.jsonl", [row, {**row, "messages": [system, *turns]}])
+        for task in (longbench_write, longen):
+            plain, with_system = load(task, data)
+            assert task.prompt(plain) == user("Write 90 words.")
+            assert [m.role for m in task.prompt(with_system)] == ["system", "user"]
+            assert plain.length == LengthTarget.about(90)
 
     def test_a_json_list_is_read(self, tmp_path):
         path = tmp_path / "d.json"
         path.write_text('[{"instruction": "x", "input": "y"}]')
-        assert tlg.prompt(tlg.load(str(path))[0])[-1].content.startswith("x\ny\n")
+        assert tlg.prompt(load(tlg, str(path))[0])[-1].content.startswith("x\ny\n")
 
 
 class TestStratified:
@@ -256,7 +289,7 @@ class TestPlan:
         planned = plan_task({"name": "tlg", "limit": 5, "sampling": {"temperature": 0.2}}, config)
         assert planned.sampling.temperature == 0.2
         assert planned.sampling.max_tokens == 2048
-        assert (len(planned.samples), planned.num_original) == (5, 54)
+        assert (len(planned.samples), planned.loaded.sizes["original"]) == (5, 54)
 
     @pytest.mark.parametrize(
         ("entry", "fields", "message"),
@@ -371,13 +404,13 @@ DATA = os.environ.get("LENGTHWISE_DATA")
 @pytest.mark.skipif(DATA is None, reason="LENGTHWISE_DATA names no folder with the benchmarks' own files")
 class TestRealData:
     def test_longbench_write(self):
-        samples = longbench_write.load(str(Path(DATA or "") / "longbench_write.jsonl"))
+        samples = load(longbench_write, str(Path(DATA or "") / "longbench_write.jsonl"))
         bins = [longbench_write.slices(one)["length_bin"] for one in samples]
         assert len(samples) == 120
         assert [bins.count(b) for b in ("[0,500)", "[500,2k)", "[2k,4k)", "[4k,inf)")] == [26, 36, 31, 27]
 
     def test_longen(self):
-        samples = longen.load(str(Path(DATA or "") / "longen.jsonl"))
+        samples = load(longen, str(Path(DATA or "") / "longen.jsonl"))
         relations = [longen.slices(one)["relation"] for one in samples]
         assert len(samples) == 240
         assert all(relations.count(r) == 60 for r in ("about", "range", "at_least", "at_most"))

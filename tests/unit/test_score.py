@@ -54,9 +54,9 @@ def test_row_length(row, expected):
     [
         ({}, "no length"),
         ({"prompt": "Write a story."}, "states no length"),
-        ({"length": True}, "not understood"),
+        ({"length": True}, "expected a whole number"),
         ({"length": "long"}, "not understood"),
-        ({"length": {"minimum": 5}}, "no map of"),
+        ({"length": {"minimum": 5}}, "a map of min, .* has no minimum"),
         ({"length": {"min": 5, "max": 3, "relation": "range"}}, "swap them"),
         ({"length": -5}, "positive"),
     ],
@@ -123,12 +123,17 @@ def test_bad_rows_are_named_and_stop(outputs, capsys):
     assert printed.out == ""
 
 
-def test_bad_rows_can_be_skipped_and_are_counted(outputs, capsys, tmp_path):
+def test_bad_rows_can_be_dropped_and_are_counted_and_listed(outputs, capsys, tmp_path):
     path = outputs({"output": words(5), "length": 5}, "{broken", {"output": "x"})
     out = tmp_path / "scores.json"
-    assert main([path, "--task", "longen", "--skip_bad_rows", "--output", str(out)]) == 0
-    counts = json.loads(out.read_text())["counts"]["longen"]
+    assert main([path, "--task", "longen", "--on_bad_row", "drop", "--output", str(out)]) == 0
+    document = json.loads(out.read_text())
+    counts = document["counts"]["longen"]
     assert (counts["scored"], counts["bad_rows"]) == (1, 2)
+    assert [(row["line"], row["detail"].split(":")[0]) for row in document["dropped"]] == [
+        (2, "not valid JSON"),
+        (3, "no length"),
+    ]
     assert "2 bad rows" in capsys.readouterr().err
 
 
@@ -142,9 +147,11 @@ def test_a_length_the_task_does_not_know_is_a_bad_row(outputs, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.jsonl", "--task", "tlg"], "there is no 'nowhere.jsonl'"),
+        (["nowhere.jsonl", "--task", "tlg"], "no file or folder 'nowhere.jsonl'"),
         (["FILE", "--task", "tlgg"], "tlg"),
-        (["FILE", "--task", "tlg", "--skip_bad_row"], "skip_bad_rows"),
+        (["owner/set", "--task", "tlg"], "there is no 'owner/set'"),
+        (["FILE", "--task", "tlg", "--on_bad_rows", "drop"], "did you mean 'on_bad_row'"),
+        (["FILE", "--task", "tlg", "--skip_bad_rows"], "was renamed: write 'on_bad_row: drop'"),
     ],
 )
 def test_mistakes_end_with_exit_code_2(outputs, capsys, arguments, message):

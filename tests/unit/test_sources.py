@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -79,23 +80,24 @@ def test_a_build_run_is_read_from_its_jsonl_and_becomes_a_parent(tmp_path):
         tmp_path / "data.jsonl",
         {"id": "a", "messages": [{"role": "user", "content": "One."}], "length": {"requested": requested}},
     )
-    (tmp_path / "manifest.json").write_text("{}")
-    source = read(str(tmp_path), prompt="messages")
+    (tmp_path / "manifest.json").write_text('{"job": "build"}')
+    source = read(str(tmp_path))
+    assert source.samples[0].messages == user("One.")
     assert source.parents == (tmp_path,)
     assert [s.length for s in source.samples] == [LengthTarget.about(500)]
 
 
 REFUSED = [
     ("", "holds no rows"),
-    ('{"prompt": "a"}\n{"prompt": ', ":2: not valid JSON"),
-    ("[1]\n", ":1: a row must be a JSON object"),
+    ('{"prompt": "a"}\n{"prompt": ', "line 2: not valid JSON"),
+    ("[1]\n", "line 1: a row must be an object"),
     (
         '{"prompt": "a"}\n\n{"promt": "b"}\n{"promt": "c"}\n',
-        r":3 \(and 1 more rows\): .*did you mean 'promt'",
+        r"2 of 3 rows (.|\n)*line 3: there is no column 'prompt': did you mean 'promt'",
     ),
-    ('{"text": "a"}\n', "its columns are text; set prompt_column"),
+    ('{"text": "a"}\n', "the row has text; set prompt_column"),
     ('{"prompt": 5}\n', "must be a text or a list"),
-    ('{"prompt": "a", "length": "long"}\n', "column 'length' is 'long'.*length_column: null"),
+    ('{"prompt": "a", "length": "long"}\n', "column 'length': it is 'long'.*length_column: null"),
     ('{"prompt": "a", "length": -3}\n', "must be positive"),
 ]
 
@@ -114,12 +116,31 @@ def test_nothing_there(data):
         read(data)
 
 
-def test_wrong_suffix_and_empty_folder(tmp_path):
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"a\.txt is no \.jsonl"):
-        read(str(tmp_path / "a.txt"))
-    with pytest.raises(ConfigError, match="holds no"):
-        read(str(tmp_path))
+def test_a_row_without_prompt_has_messages_instead_where_the_column_is_the_default(tmp_path):
+    turns = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "content": "Yo."},
+        {"role": "user", "content": "Write."},
+        {"role": "assistant", "content": "Done."},
+        {"role": "system", "content": "End."},
+    ]
+    data = write(tmp_path / "a.jsonl", {"messages": turns}, {"prompt": None, "messages": turns, "x": 1})
+    assert [[m.content for m in s.messages] for s in read(data).samples] == 2 * [["Hi.", "Yo.", "Write."]]
+    assert [dict(s.metadata) for s in read(data).samples] == [{}, {"prompt": None, "x": 1}]
+    with pytest.raises(ConfigError, match="there is no column 'text'"):
+        read(data, prompt="text")
+
+
+def test_a_hundred_thousand_rows_are_cheap(tmp_path):
+    num_rows = 4000  # enough to tell; the figure a row does not depend on it
+    row = {"prompt": "x" * 100, "length": 300, "category": "essay", "language": "en", "year": 2024}
+    data = write(tmp_path / "a.jsonl", *({"id": f"r{i}", **row} for i in range(num_rows)))
+    tracemalloc.start()
+    source = read(data)
+    held, peak = (size / num_rows for size in tracemalloc.get_traced_memory())
+    tracemalloc.stop()
+    assert len(source.samples) == num_rows
+    assert held < 1000 and peak < 1200  # bytes a row, 150 of them its own text
 
 
 def samples(*names: str) -> list[Sample]:

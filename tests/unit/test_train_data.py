@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 
 from lengthwise.config import ConfigError
-from posttrain.row_formats import BadRow, TrainRow, read_row
+from lengthwise.rows import Place, Row
+from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_sources import DataSource, data_sources, load_source
 from posttrain.train_data import TokenRow, draw_mixture, header_lines, limit_length, prepare
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 
 
+def read(row, source="s", line=1):
+    return read_row(Row(Place(source, line), row))
+
+
 def turns(row):
-    return [(m.role, m.content) for m in read_row(row, source="s", line=1).messages]
+    return [(m.role, m.content) for m in read(row).messages]
 
 
 @pytest.mark.parametrize(
@@ -42,33 +47,34 @@ def test_alpaca_input_and_system():
 
 
 def test_the_prompt_of_a_prompt_completion_row_is_context():
-    row = read_row({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]}, source="s", line=1)
+    row = read({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]})
     assert (row.num_context, len(row.messages)) == (3, 4)
 
 
 def test_a_row_without_id_gets_one_from_its_content():
-    first, again = (read_row({"messages": CHAT}, source=s, line=n) for s, n in (("a", 1), ("b", 9)))
+    first, again = (read({"messages": CHAT}, s, n) for s, n in (("a", 1), ("b", 9)))
     assert first.id == again.id != ""
-    assert read_row({"messages": CHAT, "id": 7}, source="a", line=1).id == "7"
+    assert read({"messages": CHAT, "id": 7}).id == "7"
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ({"text": "x"}, "needs messages"),
-        ([1], "not an object"),
+        ({"conversations": [], "chosen": {}, "rejected": {}}, "preference row"),
         ({"messages": []}, "empty"),
         ({"messages": CHAT[:1]}, "no assistant turn"),
         ({"messages": [CHAT[0], {"role": "assistant", "content": " \n"}]}, "is empty"),
         ({"messages": [CHAT[0], {"role": "tool", "content": "x"}]}, "role 'tool'"),
         ({"messages": [CHAT[0], {"role": "assistant", "content": None}]}, "no text"),
-        ({"messages": [CHAT[0], {"role": "assistant", "content": "\ud800"}]}, "surrogate"),
+        ({"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "text"}]}]}, "holds no text"),
+        ({"instruction": "x", "output": float("nan")}, "output holds no text but a float"),
         ({"messages": CHAT, "tools": [{"name": "f"}]}, "tools"),
     ],
 )
 def test_says_why_a_row_cannot_be_read(row, reason):
-    with pytest.raises(BadRow, match=reason):
-        read_row(row, source="s", line=1)
+    with pytest.raises(ValueError, match=reason):
+        read(row)
 
 
 def write_jsonl(path, rows):
@@ -83,8 +89,8 @@ def test_unreadable_lines_are_named(tmp_path):
     loaded = load_source(DataSource(path=str(file)))
     assert [r.line for r in loaded.rows] == [1, 5]
     assert [(r.line, r.reason.split(":")[0]) for r in loaded.refused] == [
-        (3, "it is not valid JSON"),
-        (4, "it is not UTF-8 text"),
+        (3, "not valid JSON"),
+        (4, "not UTF-8 text"),
     ]
 
 
@@ -99,18 +105,15 @@ def test_reads_json_lists_and_parquet(tmp_path):
         assert len(load_source(DataSource(path=str(tmp_path / name))).rows) == 2
 
 
-@pytest.mark.parametrize("spelling", ["", "data.jsonl"])
-def test_refuses_an_unfinished_build(tmp_path, spelling):
+def test_a_build_is_a_parent(tmp_path):
     write_jsonl(tmp_path / "data.jsonl", [{"messages": CHAT}])
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    source = str(tmp_path / spelling)
-    with pytest.raises(ConfigError, match=r"has not finished\. Run its command again"):
-        data_sources(source)
+    (tmp_path / ".lock").write_text('{"job": "build"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"data: .* has not finished\. Run its command again"):
+        data_sources(str(tmp_path))
     (tmp_path / "manifest.json").write_text('{"job": "build"}', encoding="utf-8")
-    assert load_source(*data_sources(source)).run_folder == tmp_path
-    (tmp_path / "manifest.json").write_text('{"job": "eval"}', encoding="utf-8")
-    with pytest.raises(ConfigError, match="folder of a eval run"):
-        data_sources(source)
+    loaded = load_source(*data_sources(str(tmp_path)))
+    assert loaded.run_folder == tmp_path
+    assert [read.path for read in loaded.inputs] == [str(tmp_path / "data.jsonl")]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def token_row(num_tokens, num_prompt=2, line=1):
 def test_over_length_stops_by_default_and_names_the_longest():
     rows = [token_row(5), token_row(9, line=2), token_row(12, line=3)]
     with pytest.raises(
-        ConfigError, match=r"2 of 3 rows .* 8 tokens.*\n  line 3: 12 tokens \(10 supervised\)"
+        ConfigError, match=r"2 of 3 rows .* 8 tokens.*\n  s, line 3: 12 tokens \(10 supervised\)"
     ):
         limit_length(rows, 8, "raise")
 
