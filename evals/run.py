@@ -62,11 +62,20 @@ def evaluate(config: EvalConfig) -> RunDir:
         )
     check_model(config)
     run = RunDir.open_for("eval", run_folder("eval", config.name, config.output_dir), config)
-    journal = Journal(run.file("journal.jsonl"))
-    meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits_of(config))
+    try:
+        _measure(config, plan, run, started)
+    finally:
+        run.close()
+    return run
+
+
+def _measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir, started: float) -> None:
+    """Generate, score and write everything of a run."""
     stamp = run.created[:19].replace(":", "-")  # of the first start: a resumed run writes the same files
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
+    journal = Journal(run.file("journal.jsonl"))
+    meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits_of(config))
     try:
         identity = run_async(_generate_all(config, plan, run, journal, meter, stamp))
     finally:
@@ -75,11 +84,7 @@ def evaluate(config: EvalConfig) -> RunDir:
     document = _document(config, plan, summaries, identity, time.monotonic() - started)
     results = run.file(f"results_{stamp}.json")
     atomic_write(results, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    print(format_table({p.name: p.task for p in plan}, summaries))
     num_scored = sum(summary["counts"]["scored"] for summary in summaries.values())
-    print(f"{run.path}: {meter.summary(num_scored, 'scored reply')}")
-    for warning in warnings_of(summaries):
-        print(f"WARNING: {warning}", file=sys.stderr)
     cost = meter.cost_dict(num_scored)
     run.finish(
         seed=config.seed,
@@ -97,7 +102,10 @@ def evaluate(config: EvalConfig) -> RunDir:
             **({} if cost is None else {"cost": cost}),
         },
     )
-    return run
+    print(format_table({p.name: p.task for p in plan}, summaries))
+    print(f"{run.path}: {meter.summary(num_scored, 'scored reply')}")
+    for warning in warnings_of(summaries):
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 def check_model(config: EvalConfig) -> None:
