@@ -21,9 +21,9 @@ from typing import Any
 from data_builders.build_config import BuildConfig
 from data_builders.dataset_card import dataset_card
 from data_builders.roles import RoleSpec, open_engines, role_specs
-from data_builders.row_files import RowFiles, code_digest, row_key
 from data_builders.rows import Tally, bare_record, write_parquet
 from data_builders.sources import Columns, Source, duplicate_prompts, limited, read_source
+from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.budget import LimitReached, Meter, limits_of
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, build_component, component_name, config_to_dict, parse_config
@@ -112,7 +112,7 @@ class Build:
             async with AsyncExitStack() as stack:
                 await self._start_engines(stack)
                 identities = {role: engine.weights_identity() for role, engine in self.engines.items()}
-                rows = RowFiles(self.run, digest([code_digest(self.builder), identities]))
+                rows = WrittenRows(self.run, digest([code_digest(self.builder), identities]))
                 stack.callback(rows.close)
                 await self._make_rows(rows, keys, repeats, journal, meter)
         finally:
@@ -131,7 +131,7 @@ class Build:
 
     async def _make_rows(
         self,
-        rows: RowFiles,
+        rows: WrittenRows,
         keys: Mapping[str, str],
         repeats: Mapping[str, str],
         journal: Journal,

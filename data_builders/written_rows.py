@@ -36,7 +36,7 @@ class _Row(NamedTuple):
         return "data.jsonl" if self.end == "kept" else "dropped.jsonl"
 
 
-class RowFiles:
+class WrittenRows:
     """Appends rows, and says what an earlier start has ended. One per build, whose folder is locked."""
 
     def __init__(self, run: RunDir, origin: str):
@@ -63,12 +63,20 @@ class RowFiles:
 
     def write(self, key: str, sample: Sample, outcome: Outcome) -> None:
         """Append the row of an input that has ended."""
-        line = _row_of(sample, outcome)
-        row = _Row(outcome.end, outcome.reason, 0, len(line))
+        record = outcome.record
+        if not isinstance(outcome, Kept):
+            head = {"id": sample.id, "outcome": outcome.end, "reason": outcome.reason}
+            record = {**bare_record(sample), **record, **head}
+        self.add(key, outcome.end, outcome.reason, record)
+
+    def add(self, key: str, end: End, reason: str | None, record: Mapping[str, Any]) -> None:
+        """Append a row as it is, also of an input that never became a sample."""
+        line = _line(record)
+        row = _Row(end, reason, 0, len(line))
         row = row._replace(offset=self._sizes[row.file])
         # The note comes last: a row without one is cut off at the next start and derived again.
         self._append(row.file, line)
-        note = {"key": key, "end": row.end, "reason": row.reason, "size": row.size, "crc": zlib.crc32(line)}
+        note = {"key": key, "end": end, "reason": reason, "size": row.size, "crc": zlib.crc32(line)}
         self._append(".ended.jsonl", _line(note))
         self._rows[bytes.fromhex(key)] = row
 
@@ -167,13 +175,6 @@ def code_digest(builder: ModuleType) -> str:
     if builder.__file__ is not None:
         files.append(Path(builder.__file__))
     return digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
-
-
-def _row_of(sample: Sample, outcome: Outcome) -> bytes:
-    if isinstance(outcome, Kept):
-        return _line(outcome.record)
-    head = {"id": sample.id, "outcome": outcome.end, "reason": outcome.reason}
-    return _line({**bare_record(sample), **outcome.record, **head})
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

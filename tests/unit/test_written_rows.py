@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data_builders import agent_write
-from data_builders.row_files import RowFiles, code_digest, row_key
+from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome, Rejected
 from lengthwise.records import LengthTarget, Sample, user
 from lengthwise.run_dir import RunDir
@@ -34,11 +34,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def open_rows(folder: Path, origin: str = "code") -> RowFiles:
-    return RowFiles(RunDir(path=folder, job="build", config={}, resumed=True), origin)
+def open_rows(folder: Path, origin: str = "code") -> WrittenRows:
+    return WrittenRows(RunDir(path=folder, job="build", config={}, resumed=True), origin)
 
 
-def write(rows: RowFiles, *numbers: int, retried: bool = False) -> None:
+def write(rows: WrittenRows, *numbers: int, retried: bool = False) -> None:
     for number in numbers:
         outcome = Kept({"id": f"s{number}", "text": "at last"}) if retried else OUTCOMES[number]
         rows.write(KEYS[number], SAMPLES[number], outcome)
