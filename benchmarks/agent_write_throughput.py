@@ -18,13 +18,16 @@ import time
 from pathlib import Path
 
 from data_builders import agent_write
+from lengthwise.budget import Meter
+from lengthwise.caller import Caller
 from lengthwise.config import build_component
 from lengthwise.engines import open_engine
 from lengthwise.engines.base import Engine
 from lengthwise.journal import Journal
 from lengthwise.models import EMBEDDED
+from lengthwise.outcomes import Outcome
 from lengthwise.records import Sample, user
-from lengthwise.workflow import Caller, Meter, Outcome, run_samples
+from lengthwise.workflow import run_samples
 
 _SUBJECTS = (
     "a harbour town",

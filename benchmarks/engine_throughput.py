@@ -19,12 +19,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lengthwise.budget import Meter
+from lengthwise.caller import Caller
 from lengthwise.engines import open_engine
 from lengthwise.engines.base import Engine, Sampling
 from lengthwise.journal import Journal
 from lengthwise.models import EMBEDDED, resolve_model
+from lengthwise.outcomes import Kept, Outcome
 from lengthwise.records import Sample, sample_id, user
-from lengthwise.workflow import Caller, Kept, Meter, Outcome, run_samples
+from lengthwise.workflow import run_samples
 
 _TOPICS = ("a river", "an old clock", "bread", "a night train", "bees", "a harbour", "chess", "rain")
 

@@ -33,13 +33,14 @@ from data_builders.plans import (
     plan_schema,
 )
 from data_builders.sections import CHECKS, SectionLimits, SectionTry, section_faults, strip_labels, unfitness
+from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import ends_cleanly, language, repeated_ngram_frac
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.lengths import longbench_length_score
+from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
 from lengthwise.records import Completion, LengthTarget, Prompt, Sample
-from lengthwise.workflow import Caller, Failed, Kept, Outcome, Rejected
 
 ROLES = ("planner", "writer")
 REQUIRES: frozenset[str] = frozenset()

@@ -9,9 +9,9 @@ from typing import Any
 from data_builders import agent_write_prompts as prompts
 from data_builders.plans import Plan, PlannedSection
 from data_builders.sections import SectionTry
+from lengthwise.caller import Caller
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.records import LengthTarget, Message, Sample
-from lengthwise.workflow import Caller
 
 FILTER_VERSION = 1
 """Goes up when a filter's verdict on the same text may change."""

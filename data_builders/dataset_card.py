@@ -25,6 +25,7 @@ def dataset_card(
     languages: Mapping[str, int],
     length_scores: Sequence[float],
     usage: Mapping[str, int],
+    cost_usd: float | None = None,
     facts: Mapping[str, Any],
 ) -> str:
     """Return the card as Markdown with the hub's metadata on top.
@@ -41,6 +42,7 @@ def dataset_card(
         languages: kept rows by language.
         length_scores: S_l of the kept rows that have a stated length.
         usage: tokens and calls of the whole run, refused rows included.
+        cost_usd: what they cost in US dollars, where prices are known.
         facts: seed, commit and the like, one line each.
     """
     parts = [
@@ -58,7 +60,7 @@ def dataset_card(
         if reasons
         else "No row was refused.\n",
         "## Cost\n",
-        _table(("", "tokens"), _costs(usage, len(words))),
+        _table(("", "tokens"), _costs(usage, cost_usd, len(words))),
         "## Made with\n",
         _table(("", ""), [*((f"{role} model", model) for role, model in models.items()), *facts.items()]),
         "## Licence\n",
@@ -133,7 +135,7 @@ def _lengths(words: Sequence[int], tokens: Sequence[int], length_scores: Sequenc
     return "\n".join([*(f"- {fact}" for fact in facts), "", "```", histogram(words), "```", ""])
 
 
-def _costs(usage: Mapping[str, int], num_kept: int) -> list[tuple[str, str]]:
+def _costs(usage: Mapping[str, int], cost_usd: float | None, num_kept: int) -> list[tuple[str, str]]:
     generated = usage.get("completion_tokens", 0)
     rows = [
         ("prompt tokens", f"{usage.get('prompt_tokens', 0):,}"),
@@ -142,6 +144,10 @@ def _costs(usage: Mapping[str, int], num_kept: int) -> list[tuple[str, str]]:
         ("generated tokens per kept row", f"{generated / num_kept:,.0f}" if num_kept else "no row was kept"),
         ("model calls", f"{usage.get('num_calls', 0):,}"),
     ]
+    if cost_usd is not None:
+        rows.append(("US dollars", f"{cost_usd:,.4f}"))
+        if num_kept:
+            rows.append(("US dollars per kept row", f"{cost_usd / num_kept:,.6f}"))
     return rows
 
 

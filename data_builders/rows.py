@@ -1,4 +1,4 @@
-"""The rows of a data set on disk: JSON lines, Parquet, and what is counted as they pass."""
+"""The rows of a data set on disk: JSON lines, Parquet, and what the card says of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lengthwise.run_dir import RunDir
 
 @dataclass(kw_only=True)
 class Tally:
-    """What the card and the manifest say of the rows, gathered as they pass."""
+    """What the card says of the rows."""
 
     words: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
@@ -31,10 +31,13 @@ class Tally:
             self.length_scores.append(score)
 
 
-def write_parquet(run: RunDir) -> None:
+def write_parquet(run: RunDir) -> Tally:
     """Write data.parquet: `messages` and the numbers as columns, the rest of each row as JSON text.
 
     The schema is the same for every run, an empty one included, so that files of several runs load together.
+
+    Returns:
+        What there is to say of the rows.
     """
     import pyarrow
     import pyarrow.parquet
@@ -54,17 +57,20 @@ def write_parquet(run: RunDir) -> None:
             ("provenance", pyarrow.string()),
         ]
     )
-    rows = []
+    tally, rows = Tally(), []
     with (
         pyarrow.parquet.ParquetWriter(run.file("data.parquet"), schema) as writer,
         run.file("data.jsonl").open(encoding="utf-8") as lines,
     ):
         for line in lines:
-            rows.append(_parquet_row(json.loads(line)))
+            record = json.loads(line)
+            tally.add(record)
+            rows.append(_parquet_row(record))
             if len(rows) == 1000:
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
                 rows.clear()
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+    return tally
 
 
 def _parquet_row(record: Mapping[str, Any]) -> dict[str, Any]:

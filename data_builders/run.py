@@ -13,93 +13,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, ClassVar, Literal
+from typing import Any
 
+from data_builders.build_config import BuildConfig
 from data_builders.dataset_card import dataset_card
 from data_builders.roles import RoleSpec, open_engines, role_specs
-from data_builders.rows import Tally, bare_record, to_line, write_parquet
+from data_builders.rows import Tally, bare_record, write_parquet
 from data_builders.sources import Columns, Source, duplicate_prompts, limited, read_source
-from lengthwise.config import (
-    ConfigError,
-    build_component,
-    component_name,
-    config_to_dict,
-    option,
-    parse_config,
-)
+from data_builders.written_rows import WrittenRows, code_digest, row_key
+from lengthwise.budget import LimitReached, Meter, limits_of
+from lengthwise.caller import Caller
+from lengthwise.config import ConfigError, build_component, component_name, config_to_dict, parse_config
 from lengthwise.engines.base import Engine, require
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
+from lengthwise.outcomes import Counts, Outcome, Rejected
 from lengthwise.plugins import load_plugin
-from lengthwise.records import Sample
+from lengthwise.records import Sample, digest
 from lengthwise.rows import BAD_ROW
 from lengthwise.run_dir import RunDir, atomic_write, git_commit, run_folder
-from lengthwise.workflow import Caller, Counts, Kept, Meter, Outcome, Rejected, run_async, run_samples
+from lengthwise.workflow import run_async, run_samples
 
 PACKAGE = "data_builders"
-
-
-@dataclass(kw_only=True)
-class BuildConfig:
-    """Settings of a build run."""
-
-    EXAMPLE: ClassVar[str] = "lengthwise build --config configs/data/agent_write_debug.yaml"
-
-    builder: dict[str, Any] = option(
-        default_factory=lambda: {"name": "agent_write"}, help="{name: agent_write, its options}"
-    )
-    model: str = option(help="embedded:smollm2-135m, a folder, or a hub id; roles may name others")
-    adapter: str | None = option(None, help="LoRA adapter on the model: a folder or hub id")
-    engine: dict[str, Any] = option(
-        default_factory=lambda: {"name": "vllm"},
-        help="{name: vllm | openai_http | hf | scripted, its options}",
-        component="lengthwise.engines",
-    )
-    roles: dict[str, Any] = option(
-        default_factory=dict,
-        help="other models for single roles, as in {planner: {model: ..., engine: {name: ...}}}; what is "
-        "left out is as above",
-    )
-    data: str | None = option(
-        None, help="file, folder, build run or hub id with prompts; null: the shipped instructions"
-    )
-    split: str = option("train", help="split of a hub data set")
-    subset: str | None = option(None, help="configuration of a hub data set")
-    data_revision: str | None = option(None, help="commit, tag or branch of a hub data set")
-    on_bad_row: Literal["raise", "drop"] = option(
-        "raise", help="what to do with rows of the data that cannot be used"
-    )
-    prompt_column: str = option(
-        "prompt", help="column with a text or a list of {role, content} turns; of a build run it is messages"
-    )
-    id_column: str | None = option("id", help="column with the row's id, if it is there")
-    length_column: str | None = option(
-        "length",
-        help="column with the wanted words (number, or map as LengthTarget), if it is there; null ignores it",
-    )
-    limit: int | None = option(
-        None,
-        help="take this many random rows of the usable ones (a larger limit adds to them)",
-        operational=True,
-    )
-    seed: int = option(0, help="of the row choice and of every request")
-    max_concurrent_samples: int = option(64, help="samples under way at once", operational=True)
-    min_kept_frac: float = option(
-        0.5, help="below this share of kept rows the job says so loudly", operational=True
-    )
-    name: str | None = option(None, help="the run's name; it is written to outputs/build/<name>")
-    output_dir: str | None = option(None, help="the run folder, in place of outputs/build/<name>")
-
-    def __post_init__(self) -> None:
-        """Refuse values that no run can have."""
-        for name, least in (("max_concurrent_samples", 1), ("limit", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} is {value}: it must be at least {least}")
-        if not 0 <= self.min_kept_frac <= 1:
-            raise ConfigError(f"min_kept_frac is {self.min_kept_frac}: it must lie between 0 and 1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,47 +102,31 @@ class Build:
     source: Source
     samples: Sequence[Sample]
     run: RunDir
-    meter: Meter = field(default_factory=Meter)
-    tally: Tally = field(default_factory=Tally)
 
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
         columns = (getattr(self.method, "plan_column", None), getattr(self.method, "context_column", None))
         repeats = duplicate_prompts(self.samples, *columns)
+        keys = {sample.id: row_key(sample, repeats.get(sample.id)) for sample in self.samples}
+        bad_rows = {digest(row.to_dict()): row for row in self.source.bad_rows}
         journal = Journal(self.run.file("journal.jsonl"))
+        limits = limits_of(self.config)
+        meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits)
         try:
             async with AsyncExitStack() as stack:
                 await self._start_engines(stack)
-
-                async def worker(sample: Sample) -> Outcome:
-                    if sample.id in repeats:
-                        return Rejected("duplicate prompt", bare_record(sample, f"as {repeats[sample.id]}"))
-                    callers = {
-                        role: self._caller(engine, journal, sample, role)
-                        for role, engine in self.engines.items()
-                    }
-                    return await self.builder.build(sample, callers, self.method)
-
-                with (
-                    self.run.file("data.jsonl").open("w", encoding="utf-8", errors="replace") as kept,
-                    self.run.file("dropped.jsonl").open("w", encoding="utf-8", errors="replace") as dropped,
-                ):
-                    dropped.writelines(to_line(row.to_dict()) for row in self.source.bad_rows)
-                    counts = await run_samples(
-                        self.samples,
-                        worker,
-                        max_concurrent_samples=self.config.max_concurrent_samples,
-                        label=self.builder_name,
-                        on_outcome=lambda sample, outcome: self._write(sample, outcome, kept, dropped),
-                        total=len(self.samples),
-                        meter=self.meter,
-                    )
-                for _ in self.source.bad_rows:
-                    counts.add(Rejected(BAD_ROW))
                 identities = {role: engine.weights_identity() for role, engine in self.engines.items()}
+                rows = WrittenRows(self.run, digest([code_digest(self.builder), identities]))
+                stack.callback(rows.close)
+                for key, row in bad_rows.items():
+                    if not rows.has_ended(key):
+                        rows.add(key, "rejected", BAD_ROW, row.to_dict())
+                await self._make_rows(rows, keys, repeats, journal, meter)
         finally:
             journal.close()
-        self._finish(counts, identities, num_duplicates=len(repeats))
+        inputs = [*bad_rows, *keys.values()]
+        rows.finish(inputs)
+        self._finish(rows.counts(inputs), identities, meter, num_duplicates=len(repeats))
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         """Start each engine once (roles may share one); they are stopped when `stack` closes."""
@@ -215,42 +137,65 @@ class Build:
             except ValueError as error:  # a model that cannot be had
                 raise ConfigError(str(error)) from error
 
-    def _caller(self, engine: Engine, journal: Journal, sample: Sample, role: str) -> Caller:
-        return Caller(
-            engine=engine,
-            journal=journal,
-            sample_id=sample.id,
-            run_seed=self.config.seed,
-            role=role,
-            meter=self.meter,
-        )
+    async def _make_rows(
+        self,
+        rows: WrittenRows,
+        keys: Mapping[str, str],
+        repeats: Mapping[str, str],
+        journal: Journal,
+        meter: Meter,
+    ) -> None:
+        """Run the builder on every sample that has not ended before.
 
-    def _write(self, sample: Sample, outcome: Outcome, kept: IO[str], dropped: IO[str]) -> None:
-        if isinstance(outcome, Kept):
-            self.tally.add(outcome.record)
-            kept.write(to_line(outcome.record))
-            kept.flush()
-            return
-        head = {
-            "id": sample.id,
-            "outcome": "rejected" if isinstance(outcome, Rejected) else "failed",
-            "reason": outcome.reason,
-        }
-        dropped.write(to_line({**bare_record(sample), **outcome.record, **head}))
-        dropped.flush()
+        Raises:
+            LimitReached: saying how far the run got.
+        """
 
-    def _finish(self, counts: Counts, identities: Mapping[str, str], *, num_duplicates: int) -> None:
+        async def worker(sample: Sample) -> Outcome:
+            if sample.id in repeats:
+                return Rejected("duplicate prompt", bare_record(sample, f"as {repeats[sample.id]}"))
+            callers = {
+                role: Caller(
+                    engine=engine,
+                    journal=journal,
+                    sample_id=sample.id,
+                    run_seed=self.config.seed,
+                    role=role,
+                    meter=meter,
+                )
+                for role, engine in self.engines.items()
+            }
+            return await self.builder.build(sample, callers, self.method)
+
+        todo = [sample for sample in self.samples if not rows.has_ended(keys[sample.id])]
+        try:
+            await run_samples(
+                todo,
+                worker,
+                max_concurrent_samples=self.config.max_concurrent_samples,
+                label=Path(self.builder_name).stem,
+                on_outcome=lambda sample, outcome: rows.write(keys[sample.id], sample, outcome),
+                num_ended=len(self.samples) - len(todo),
+                meter=meter,
+            )
+        except LimitReached as limit:
+            limit.how_far = rows.counts(list(keys.values())).how_far(len(self.samples))
+            raise
+
+    def _finish(
+        self, counts: Counts, identities: Mapping[str, str], meter: Meter, *, num_duplicates: int
+    ) -> None:
         """Write Parquet, card and manifest; the counts must add up first."""
         num_bad = len(self.source.bad_rows)
         num_inputs = len(self.samples) + num_bad
         ends = {"kept": counts.kept, "rejected": counts.rejected, "failed": counts.failed}
-        num_kept = sum(1 for _ in self.run.file("data.jsonl").open(encoding="utf-8"))
-        num_dropped = sum(1 for _ in self.run.file("dropped.jsonl").open(encoding="utf-8"))
-        assert num_kept == counts.kept == len(self.tally.words), (num_kept, ends)
+        with self.run.file("dropped.jsonl").open("rb") as dropped:
+            num_dropped = sum(1 for _ in dropped)
+        tally = write_parquet(self.run)
+        assert len(tally.words) == counts.kept, (len(tally.words), ends)
         assert num_dropped == counts.rejected + counts.failed, (num_dropped, ends)
         assert counts.total == num_inputs, (num_inputs, ends)
         reasons = dict(sorted(counts.reasons.items(), key=lambda item: (-item[1], item[0])))
-        write_parquet(self.run)
         numbers = {
             "inputs": num_inputs,
             **ends,
@@ -259,14 +204,15 @@ class Build:
             "bad_rows": num_bad,
             "rows_in_source": len(self.source.samples) + num_bad,
         }
-        self._write_card(numbers, reasons)
+        self._write_card(tally, numbers, reasons, meter)
+        cost = meter.cost_dict(counts.kept)
         self.run.finish(
             seed=self.config.seed,
             inputs=self.source.inputs,
             outputs=["data.jsonl", "data.parquet", "dropped.jsonl", "README.md"],
             parents=self.source.parents,
             counts={**numbers, "reasons": reasons},
-            usage=self.meter.to_dict(),
+            usage=meter.to_dict(),
             extra={
                 "model": {"name": self.config.model, "identity": next(iter(identities.values()))},
                 "roles": {
@@ -274,11 +220,15 @@ class Build:
                     for role, spec in self.specs.items()
                 },
                 "builder": {"name": self.builder_name, **config_to_dict(self.method)},
+                **({} if cost is None else {"cost": cost}),
             },
         )
-        _report(self.run, ends, reasons, self.config.min_kept_frac)
+        print(f"{self.run.path}: {counts} of {counts.total}; {meter.summary(counts.kept, 'kept row')}")
+        _warn_of_little(self.run, counts, reasons, self.config.min_kept_frac)
 
-    def _write_card(self, numbers: Mapping[str, int], reasons: Mapping[str, int]) -> None:
+    def _write_card(
+        self, tally: Tally, numbers: Mapping[str, int], reasons: Mapping[str, int], meter: Meter
+    ) -> None:
         card = dataset_card(
             name=self.run.name,
             builder=self.builder_name,
@@ -288,24 +238,23 @@ class Build:
             else self.config.data,
             counts=numbers,
             reasons=reasons,
-            words=self.tally.words,
-            tokens=self.tally.tokens,
-            languages=self.tally.languages,
-            length_scores=self.tally.length_scores,
-            usage=self.meter.to_dict(),
+            words=tally.words,
+            tokens=tally.tokens,
+            languages=tally.languages,
+            length_scores=tally.length_scores,
+            usage=meter.to_dict(),
+            cost_usd=meter.cost_usd,
             facts={"seed": self.config.seed, "commit of Lengthwise": git_commit() or "unknown"},
         )
         atomic_write(self.run.file("README.md"), card)
 
 
-def _report(run: RunDir, ends: Mapping[str, int], reasons: Mapping[str, int], min_kept_frac: float) -> None:
-    """Say how the run ended; loudly, with the reasons, if too little was kept."""
-    total = sum(ends.values())
-    print(f"{run.path}: {ends['kept']} kept, {ends['rejected']} rejected, {ends['failed']} failed of {total}")
-    if total and ends["kept"] < min_kept_frac * total:
+def _warn_of_little(run: RunDir, counts: Counts, reasons: Mapping[str, int], min_kept_frac: float) -> None:
+    """Say loudly, with the reasons, if too little was kept."""
+    if counts.total and counts.kept < min_kept_frac * counts.total:
         lines = [f"  {count:>6}  {reason}" for reason, count in reasons.items()]
         print(
-            f"WARNING: only {ends['kept']} of {total} rows were kept (min_kept_frac {min_kept_frac:g}):\n"
+            f"WARNING: only {counts.kept} of {counts.total} rows were kept (min_kept_frac {min_kept_frac:g}):\n"
             + "\n".join(lines)
             + f"\nSee {run.path / 'dropped.jsonl'} for what was written.",
             file=sys.stderr,

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -20,15 +20,19 @@ from evals.base import score_completion
 from evals.plan import EvalConfig, PlannedTask, plan_task
 from evals.results import format_table, results_document, summarise, warnings_of
 from evals.sources import doc_of, identity_hashes
+from lengthwise.budget import LimitReached, Meter, limits_of
+from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, config_to_dict, parse_config
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
 from lengthwise.models import resolve_model
+from lengthwise.outcomes import Counts, Failed, Kept, Outcome
 from lengthwise.records import Sample, digest
+from lengthwise.rows import BadRow
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
-from lengthwise.workflow import Caller, Failed, Kept, Meter, Outcome, run_async, run_samples
+from lengthwise.workflow import run_async, run_samples
 
 LOCAL_ENGINES = ("vllm", "hf")
 """Engines that load weights on this machine, where a model id can be checked at once."""
@@ -59,18 +63,30 @@ def evaluate(config: EvalConfig) -> RunDir:
         )
     check_model(config)
     run = RunDir.open_for("eval", run_folder("eval", config.name, config.output_dir), config)
-    meter = Meter()
+    try:
+        _measure(config, plan, run, started)
+    finally:
+        run.close()
+    return run
+
+
+def _measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir, started: float) -> None:
+    """Generate, score and write everything of a run."""
     stamp = run.created[:19].replace(":", "-")  # of the first start: a resumed run writes the same files
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
-    identity = run_async(_generate_all(config, plan, run, meter, stamp))
+    journal = Journal(run.file("journal.jsonl"))
+    meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits_of(config))
+    try:
+        identity = run_async(_generate_all(config, plan, run, journal, meter, stamp))
+    finally:
+        journal.close()
     summaries = {planned.name: summarise(planned.task, planned.tally) for planned in plan}
     document = _document(config, plan, summaries, identity, time.monotonic() - started)
     results = run.file(f"results_{stamp}.json")
     atomic_write(results, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    print(format_table({p.name: p.task for p in plan}, summaries))
-    for warning in warnings_of(summaries):
-        print(f"WARNING: {warning}", file=sys.stderr)
+    num_scored = sum(summary["counts"]["scored"] for summary in summaries.values())
+    cost = meter.cost_dict(num_scored)
     run.finish(
         seed=config.seed,
         inputs={item.path: item for planned in plan for item in planned.inputs}.values(),
@@ -82,9 +98,15 @@ def evaluate(config: EvalConfig) -> RunDir:
         ),
         counts={name: summary["counts"] for name, summary in summaries.items()},
         usage=meter.to_dict(),
-        extra={"model": {"name": config.model, "adapter": config.adapter, "identity": identity}},
+        extra={
+            "model": {"name": config.model, "adapter": config.adapter, "identity": identity},
+            **({} if cost is None else {"cost": cost}),
+        },
     )
-    return run
+    print(format_table({p.name: p.task for p in plan}, summaries))
+    print(f"{run.path}: {meter.summary(num_scored, 'scored reply')}")
+    for warning in warnings_of(summaries):
+        print(f"WARNING: {warning}", file=sys.stderr)
 
 
 def check_model(config: EvalConfig) -> None:
@@ -102,20 +124,62 @@ def check_model(config: EvalConfig) -> None:
 
 
 async def _generate_all(
-    config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir, meter: Meter, stamp: str
+    config: EvalConfig,
+    plan: Sequence[PlannedTask],
+    run: RunDir,
+    journal: Journal,
+    meter: Meter,
+    stamp: str,
 ) -> str:
-    """Generate and score every task; return the identity of the weights that answered."""
+    """Generate and score every task; return the identity of the weights that answered.
+
+    Raises:
+        LimitReached: saying how far the run got.
+    """
+    counts = Counts()
     async with open_engine(config.engine, config.model, config.adapter) as engine:
-        journal = Journal(run.file("journal.jsonl"))
-        try:
-            with open(run.file("dropped.jsonl"), "w", encoding="utf-8") as dropped:
-                for planned in plan:
-                    path = run.file(_samples_name(planned.name, stamp))
-                    with open(path, "w", encoding="utf-8") as rows:
-                        await _run_task(planned, config, engine, journal, meter, rows, dropped)
-        finally:
-            journal.close()
+        with open(run.file("dropped.jsonl"), "w", encoding="utf-8") as dropped:
+            for planned in plan:
+                with open(run.file(_samples_name(planned.name, stamp)), "w", encoding="utf-8") as rows:
+                    files = _Files(planned, rows, dropped, counts)
+                    try:
+                        await _run_task(planned, config, engine, journal, meter, files)
+                    except LimitReached as limit:
+                        limit.how_far = counts.how_far(sum(len(p.samples) for p in plan))
+                        raise
         return engine.weights_identity()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where a task's rows and its dropped prompts go, in the order of the source."""
+
+    planned: PlannedTask
+    rows: IO[str]
+    dropped: IO[str]
+    counts: Counts
+
+    def write_bad_row(self, bad: BadRow) -> None:
+        """Write a row of the task's data that could not be used, and count it."""
+        self.planned.tally.num_bad_rows += 1
+        _write_line(self.dropped, {**bad.to_dict(), "task": self.planned.name})
+
+    def write(self, sample: Sample, outcome: Outcome) -> None:
+        """Write what a prompt gave, and count it."""
+        self.counts.add(outcome.end, outcome.reason)
+        if isinstance(outcome, Kept):
+            for row in outcome.record["rows"]:
+                _write_line(self.rows, row)
+                self.planned.tally.add(row)
+            return
+        self.planned.tally.num_failed += 1
+        entry = {
+            "id": sample.id,
+            "task": self.planned.name,
+            "outcome": outcome.end,
+            "reason": outcome.reason,
+        }
+        _write_line(self.dropped, {**entry, **outcome.record, "doc": doc_of(sample)})
 
 
 async def _run_task(
@@ -124,13 +188,11 @@ async def _run_task(
     engine: Engine,
     journal: Journal,
     meter: Meter,
-    rows: IO[str],
-    dropped: IO[str],
+    files: _Files,
 ) -> None:
-    """Run one task's samples; rows and dropped prompts are written in the order of the source."""
+    """Run one task's samples."""
     for bad in planned.loaded.bad_rows:
-        planned.tally.num_bad_rows += 1
-        _write_line(dropped, {**bad.to_dict(), "task": planned.name})
+        files.write_bad_row(bad)
     number = {sample.id: index for index, sample in enumerate(planned.samples)}
 
     async def worker(sample: Sample) -> Outcome:
@@ -143,22 +205,12 @@ async def _run_task(
         )
         return await _answer(sample, planned, caller, number[sample.id])
 
-    def on_outcome(sample: Sample, outcome: Outcome) -> None:
-        if isinstance(outcome, Kept):
-            for row in outcome.record["rows"]:
-                _write_line(rows, row)
-                planned.tally.add(row)
-            return
-        planned.tally.num_failed += 1
-        entry = {"id": sample.id, "task": planned.name, "outcome": "failed", "reason": outcome.reason}
-        _write_line(dropped, {**entry, **outcome.record, "doc": doc_of(sample)})
-
     await run_samples(
         planned.samples,
         worker,
         max_concurrent_samples=config.max_concurrent_samples,
         label=planned.name,
-        on_outcome=on_outcome,
+        on_outcome=files.write,
         meter=meter,
     )
 

@@ -5,6 +5,7 @@ The packages of the jobs are started by name and never imported here: `lengthwis
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lengthwise.budget import LimitReached
 from lengthwise.engines.base import EngineError
 from lengthwise.journal import JournalError
 from lengthwise.run_dir import RunDir, run_folder
@@ -27,6 +29,10 @@ JOBS: Mapping[str, str] = {"sft": "posttrain.sft", "build": "data_builders.run",
 
 DISTRIBUTED = frozenset({"sft"})
 """Jobs that `accelerate launch` starts, once per device."""
+
+
+_STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
+"""Of a disk that is full, over its quota, or not to be written: nothing a traceback would help with."""
 
 
 class JobFailed(RuntimeError):
@@ -42,7 +48,7 @@ class JobFailed(RuntimeError):
 def run_main(function: Callable[..., int | None], *args: Any) -> int:
     """Call a job's main and return its exit code: 0 done, 2 for a `ConfigError`, 130 for Ctrl-C.
 
-    A dead engine or a full disk ends the job with 1 and its message, which names the remedy.
+    A dead engine, a used-up limit or a full disk ends the job with 1 and its message, which names the remedy.
 
     Other errors propagate with their traceback, and the process ends with 1.
 
@@ -60,6 +66,17 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         return 130
     except (EngineError, JournalError) as error:
         print(f"stopped: {error}\nstart the same command again to resume", file=sys.stderr)
+        return 1
+    except LimitReached as limit:
+        print(f"stopped: {limit}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        remedy = "free some space, or give an output_dir that can be written; the same command then resumes"
+        print(
+            f"stopped: cannot write {error.filename or 'a file'}: {error.strerror}\n{remedy}", file=sys.stderr
+        )
         return 1
 
 

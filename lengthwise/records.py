@@ -172,6 +172,18 @@ class Usage:
             completion_tokens=self.completion_tokens + other.completion_tokens,
         )
 
+    def to_list(self) -> list[int]:
+        """Return [prompt, cached, completion], the short form of the journal."""
+        return [self.prompt_tokens, self.cached_tokens, self.completion_tokens]
+
+    @classmethod
+    def from_list(cls, value: Sequence[int]) -> Usage:
+        """Rebuild an account written by `to_list`."""
+        prompt_tokens, cached_tokens, completion_tokens = value
+        return cls(
+            prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, completion_tokens=completion_tokens
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
@@ -199,23 +211,18 @@ class Completion:
             "num_reasoning_tokens": self.num_reasoning_tokens,
             "model": self.model,
             "logprobs": None if self.logprobs is None else list(self.logprobs),
-            "usage": [self.usage.prompt_tokens, self.usage.cached_tokens, self.usage.completion_tokens],
+            "usage": self.usage.to_list(),
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Completion:
         """Rebuild a completion written by `to_dict`."""
-        prompt_tokens, cached_tokens, completion_tokens = value["usage"]
         return cls(
             **{
                 **value,
                 "token_ids": None if value["token_ids"] is None else tuple(value["token_ids"]),
                 "logprobs": None if value["logprobs"] is None else tuple(value["logprobs"]),
-                "usage": Usage(
-                    prompt_tokens=prompt_tokens,
-                    cached_tokens=cached_tokens,
-                    completion_tokens=completion_tokens,
-                ),
+                "usage": Usage.from_list(value["usage"]),
             }
         )
 

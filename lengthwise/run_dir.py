@@ -287,6 +287,8 @@ class RunDir:
 
     def _resume_or_start(self, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Write the config of a new run, or check that of an unfinished one."""
+        for draft in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            draft.unlink()
         state = _read_state(self.path)
         config_file = self.path / _CONFIG
         if config_file.is_file():

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from data_builders.agent_write import Config, build, length_score, length_target
+from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
 from lengthwise.engines.base import EngineDead, EngineError, Sampling
 from lengthwise.engines.scripted import Config as EngineConfig
 from lengthwise.engines.scripted import Engine, prose
 from lengthwise.journal import Journal
+from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
 from lengthwise.records import LengthTarget, Message, Prompt, Sample, user
-from lengthwise.workflow import Caller, Failed, Kept, Outcome, Rejected
 
 POINTS = ("the storm gathers", "a boat is missing", "the search by night", "what the morning shows")
 

@@ -233,3 +233,91 @@ def test_calls_that_finish_together_share_syncs(path, monkeypatch):
 def test_a_journal_that_cannot_be_opened_says_so(tmp_path):
     with pytest.raises(JournalError, match="journal.jsonl"):
         Journal(tmp_path / "missing" / "journal.jsonl")
+
+
+# --- speed, damage, memory of a large journal ----------------------------------------------------
+
+
+def test_usage_adds_up_over_starts(path):
+    journal = Journal(path)
+    put(journal, "a", "b")
+    journal.close()
+    resumed = Journal(path)
+    assert resumed.usage == Usage(prompt_tokens=14, cached_tokens=6, completion_tokens=4)
+    put(resumed, "c")
+    assert (resumed.num_calls, resumed.usage.completion_tokens) == (3, 6)
+
+
+def test_lines_of_an_earlier_version_are_read(path):
+    old = {
+        "key": key("a"),
+        "salt": ["s"],
+        "completions": [completion("old").to_dict(), completion().to_dict()],
+    }
+    path.write_text(json.dumps(old) + "\n")
+    journal = Journal(path)
+    assert text_of(journal, "a") == "old"
+    assert journal.usage == Usage(prompt_tokens=14, cached_tokens=6, completion_tokens=4)
+    assert journal.num_damaged == 0
+
+
+def test_opening_parses_no_text(path, monkeypatch):
+    journal = Journal(path)
+    put(journal, *"abcdef")
+    journal.close()
+    parsed = []
+    loads = json.loads
+
+    def counted(text):
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counted)
+    resumed = Journal(path)
+    assert len(resumed) == 6 and not parsed
+    assert text_of(resumed, "d") == "reply to d"
+    assert len(parsed) == 1
+
+
+def test_damage_inside_a_line_is_met_when_the_call_is_wanted(path):
+    journal = Journal(path)
+    put(journal, "a", "b")
+    journal.close()
+    data = path.read_bytes()
+    place = data.index(b'"completions"')
+    path.write_bytes(data[:place] + b"\0" * 8 + data[place + 8 :])
+    resumed = Journal(path)
+    assert text_of(resumed, "a") is None
+    assert resumed.num_damaged == 1
+    assert path.with_suffix(".torn").exists()
+    put(resumed, "a")
+    assert [text_of(resumed, name) for name in "ab"] == ["reply to a", "reply to b"]
+    resumed.close()
+    assert text_of(Journal(path), "a") == "reply to a"
+
+
+def test_a_journal_cut_at_any_byte_holds_every_whole_line(path):
+    journal = Journal(path)
+    put(journal, "a", "b")
+    journal.close()
+    data = path.read_bytes()
+    first = data.index(b"\n") + 1
+    for length in range(len(data) + 1):
+        path.write_bytes(data[:length])
+        resumed = Journal(path)
+        assert [text_of(resumed, name) is not None for name in "ab"] == [length >= first, length == len(data)]
+        assert path.stat().st_size == (0 if length < first else first if length < len(data) else length)
+        resumed.close()
+
+
+def test_a_failing_sync_at_the_end_is_said_and_the_file_closed(path, monkeypatch):
+    journal = Journal(path)
+    put(journal, "a")
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(JournalError, match="Input/output error"):
+        journal.close()
+    journal.close()  # it is closed

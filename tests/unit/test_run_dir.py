@@ -103,6 +103,14 @@ def test_unfinished_run_resumes_with_other_operational_keys():
     assert json.loads(second.file("config.json").read_text())["max_concurrent_samples"] == 99
 
 
+def test_drafts_of_a_killed_process_are_removed():
+    opened().close()
+    draft = Path("outputs/build/demo/.manifest.json.123.tmp")
+    draft.write_text("{")
+    opened()
+    assert not draft.exists()
+
+
 def test_resume_with_other_results_names_keys_and_both_values():
     opened().close()
     with pytest.raises(ConfigError) as caught:

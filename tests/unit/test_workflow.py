@@ -6,29 +6,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from engines_that_count import Counting
 
+from lengthwise import workflow
+from lengthwise.budget import LimitReached, Limits, Meter
+from lengthwise.caller import Caller
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
-from lengthwise.engines.scripted import Config as EngineConfig
-from lengthwise.engines.scripted import Engine
 from lengthwise.journal import Journal, JournalError
-from lengthwise.records import Prompt, Sample, Usage, user
-from lengthwise.workflow import (
-    Caller,
-    Counts,
-    Failed,
-    Kept,
-    Meter,
-    Outcome,
-    Rejected,
-    call_seed,
-    run_async,
-    run_samples,
-)
+from lengthwise.outcomes import Counts, Failed, Kept, Outcome, Rejected
+from lengthwise.records import Sample, user
+from lengthwise.workflow import run_async, run_samples
 
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
 
@@ -169,7 +159,7 @@ def test_a_slow_first_sample_does_not_drain_the_source():
         return Kept({})
 
     counts, written = run(source(), worker, places=4)
-    assert ahead == [8]  # twice the places
+    assert ahead == [4 * workflow.WINDOW]
     assert counts.kept == drawn == 1000
     assert [name for name, _ in written[:3]] == ["s0", "s1", "s2"]
 
@@ -203,155 +193,132 @@ def test_a_writer_that_fails_stops_the_run():
         )
 
 
-# --- Caller ---------------------------------------------------------------------------------------
+def test_one_slow_sample_neither_blocks_nor_starves_the_rest():
+    release = asyncio.Event()
+    ended: list[str] = []
+
+    async def worker(sample: Sample) -> Outcome:
+        if sample.id == "s5":
+            await release.wait()
+        else:
+            await asyncio.sleep(0)
+        ended.append(sample.id)
+        if len(ended) == 5 + 3 * workflow.WINDOW - 1:  # all that the window holds beside the slow one
+            release.set()
+        return Kept({})
+
+    counts, written = run(samples(200), worker, places=3)
+    assert counts == Counts(kept=200)
+    assert [name for name, _ in written] == [f"s{i}" for i in range(200)]
+    assert ended[5 : ended.index("s5")] == [f"s{i}" for i in range(6, 5 + 3 * workflow.WINDOW)]
 
 
-class Counting(Engine):
-    """A scripted engine that counts the requests which reach it."""
-
-    def __init__(self, model: str = "m", **options: Any):
-        super().__init__(model, EngineConfig(**options))
-        self.asked: list[Sampling] = []
-
-    async def generate(self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None):
-        self.asked.append(sampling)
-        return await super().generate(prompt, sampling, adapter=adapter)
+# --- limits ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path / "journal.jsonl")
-    yield opened
-    opened.close()
+class Clock:
+    """Seconds that pass only as told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def caller(journal: Journal, engine: Engine | None = None, **fields: Any) -> Caller:
-    return Caller(**({"engine": engine or Counting(), "journal": journal, "sample_id": "s0"} | fields))
+def limited_run(inputs, worker, meter: Meter, places: int = 4):
+    written: list[str] = []
+    with pytest.raises(LimitReached) as caught:
+        asyncio.run(
+            run_samples(
+                inputs,
+                worker,
+                max_concurrent_samples=places,
+                label="t",
+                on_outcome=lambda sample, outcome: written.append(sample.id),
+                meter=meter,
+            )
+        )
+    return written, caught.value
 
 
-def call(handle: Caller, *steps: str, attempt: int = 0, sampling: Sampling = GREEDY, prompt: str = "Write."):
-    async def ask():
-        return [await handle(user(prompt), sampling, step=step, attempt=attempt) for step in steps]
+def test_a_limit_that_a_sample_meets_lets_the_others_finish_and_starts_none():
+    started: list[str] = []
 
-    return asyncio.run(ask())
+    async def worker(sample: Sample) -> Outcome:
+        started.append(sample.id)
+        await asyncio.sleep(0 if sample.id == "s2" else 0.01)
+        if sample.id == "s2":
+            raise LimitReached("max_cost_usd", "5 of 5")
+        return Kept({})
 
-
-def test_a_finished_call_is_replayed_without_the_engine(journal):
-    engine = Counting()
-    first = caller(journal, engine)
-    (before,) = call(first, "plan")
-    again = caller(journal, engine)
-    (after,) = call(again, "plan")
-    assert after == before
-    assert len(engine.asked) == 1
-    assert (again.meter.num_calls, again.meter.num_replayed, again.meter.fresh_tokens) == (1, 1, 0)
-    # What a run cost does not depend on where it was interrupted, nor does what a row says of its calls.
-    assert again.meter.to_dict() == first.meter.to_dict()
-    assert again.calls == first.calls
+    written, limit = limited_run(samples(50), worker, Meter())
+    assert started == ["s0", "s1", "s2", "s3"]
+    assert written == ["s0", "s1"]  # s3 has finished too, but it waits for s2 and is made again
+    assert limit.name == "max_cost_usd"
 
 
-def test_a_replay_survives_the_process(journal):
-    call(caller(journal), "plan", "write")
-    journal.close()
-    engine = Counting()
-    call(caller(Journal(journal.path), engine), "plan", "write", "polish")
-    assert len(engine.asked) == 1
+def test_the_time_limit_starts_nothing_more_and_the_rest_may_finish():
+    clock = Clock()
+
+    async def worker(sample: Sample) -> Outcome:
+        await asyncio.sleep(0)
+        clock.now += 10
+        return Kept({})
+
+    meter = Meter(limits=Limits(max_minutes=1), clock=clock)
+    written, limit = limited_run(samples(50), worker, meter, places=1)
+    assert written == [f"s{i}" for i in range(6)]
+    assert "max_minutes is reached: 1.0 of 1 minutes" in str(limit)
+    assert "start the same command again to go on" in str(limit)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"fields": {"sample_id": "s1"}},
-        {"fields": {"run_seed": 1}},
-        {"fields": {"role": "writer"}},
-        {"fields": {"adapter": "other"}},
-        {"fields": {"engine": Counting("another model")}},
-        {"step": "write"},
-        {"attempt": 1},
-        {"sampling": replace(GREEDY, temperature=0.5)},
-        {"sampling": replace(GREEDY, stop=("x",))},
-        {"sampling": replace(GREEDY, json_schema={"type": "array"})},
-        {"prompt": "Write more."},
-    ],
-    ids=str,
-)
-def test_another_call_is_not_a_replay(journal, change):
-    engine = Counting()
-    call(caller(journal, engine), "plan")
-    fields = {"engine": engine} | change.get("fields", {})
-    options = {key: change[key] for key in ("attempt", "sampling", "prompt") if key in change}
-    call(caller(journal, **fields), change.get("step", "plan"), **options)
-    assert len(journal) == 2
+def test_a_call_that_hangs_does_not_outlive_the_grace(monkeypatch):
+    monkeypatch.setattr(workflow, "GRACE_SECONDS", 0.05)
+    closed: list[str] = []
+
+    async def worker(sample: Sample) -> Outcome:
+        try:
+            await asyncio.sleep(3600 if sample.id == "s1" else 0)
+        finally:
+            closed.append(sample.id)
+        return Kept({})
+
+    written, _ = limited_run(samples(9), worker, Meter(limits=Limits(max_minutes=0.001)), places=1)
+    assert written == ["s0"]
+    assert closed == ["s0", "s1"]
 
 
-def test_seeds_differ_by_sample_step_and_attempt_and_are_stable(journal):
-    seeds = {}
-    for run_seed in (0, 1):
-        for sample_id in ("s0", "s1"):
-            for attempt in (0, 1):
-                engine = Counting()
-                handle = caller(journal, engine, run_seed=run_seed, sample_id=sample_id)
-                call(handle, "plan", "write", attempt=attempt)
-                for step, asked in zip(("plan", "write"), engine.asked, strict=True):
-                    seeds[run_seed, sample_id, step, attempt] = asked.seed
-    assert len(set(seeds.values())) == 16
-    assert all(0 <= seed < 2**31 for seed in seeds.values())
-    # A literal: the seed of a call is the same in every version, else a resumed run would ask anew.
-    assert seeds[0, "s0", "plan", 0] == call_seed(0, ["s0", "model", "plan", 0]) == 1849693260
+def test_a_limit_that_is_reached_with_the_last_sample_stops_nothing():
+    clock = Clock()
+
+    async def worker(sample: Sample) -> Outcome:
+        clock.now += 100
+        return Kept({})
+
+    async def whole(meter: Meter) -> Counts:
+        return await run_samples(
+            iter(samples(1)),
+            worker,
+            max_concurrent_samples=4,
+            label="t",
+            on_outcome=lambda *_: None,
+            meter=meter,
+        )
+
+    assert asyncio.run(whole(Meter(limits=Limits(max_minutes=1), clock=clock))) == Counts(kept=1)
 
 
-def test_a_seed_that_the_method_gave_is_kept(journal):
-    engine = Counting()
-    call(caller(journal, engine), "plan", sampling=replace(GREEDY, seed=5))
-    assert engine.asked[0].seed == 5
-
-
-def test_calls_say_what_was_asked_and_how_it_ended(journal):
-    handle = caller(journal, role="writer")
-    sampling = Sampling(n=2, temperature=0.5, top_p=0.9, max_tokens=7)
-    call(handle, "plan", attempt=3, sampling=sampling, prompt="Write about 20 words.")
-    assert handle.calls == [
-        {
-            "role": "writer",
-            "step": "plan",
-            "attempt": 3,
-            "model": "m",
-            "temperature": 0.5,
-            "top_p": 0.9,
-            "max_tokens": 7,
-            "seed": call_seed(0, ["s0", "writer", "plan", 3]),
-            "finish_reasons": ["length", "length"],
-            "prompt_tokens": 4,  # once, not for each of the two
-            "completion_tokens": 14,
-        }
-    ]
-    assert handle.meter.usage == Usage(prompt_tokens=4, completion_tokens=14)
-    assert handle.meter.fresh_tokens == 14
-
-
-def test_a_failed_call_is_not_kept(journal):
-    handle = caller(journal, Counting(faults={"error": 1.0}))
-    with pytest.raises(EngineError):
-        call(handle, "plan")
-    assert len(journal) == 0
-    assert handle.calls == []
-    assert handle.meter.num_calls == 0
-
-
-def test_a_caller_shows_its_engine(journal):
-    handle = caller(journal, Counting("name", context_length=99, json_schema=False))
-    assert (handle.model, handle.context_length, handle.count_tokens(user("a b c"))) == ("name", 99, 3)
-    assert handle.capabilities.seeds and not handle.capabilities.json_schema
+# --- with an engine and a journal ----------------------------------------------------------------
 
 
 def test_a_stopped_run_resumes_to_the_same_outcomes_and_repeats_no_finished_call(tmp_path):
     def start(name: str, stop_after: int | None) -> tuple[list[tuple[str, Outcome]], int, Meter]:
         journal = Journal(tmp_path / name)
-        engine, meter = Counting(), Meter()
+        engine, meter = Counting(), Meter(usage=journal.usage, num_calls=journal.num_calls)
         written: list[tuple[str, Outcome]] = []
 
         async def worker(sample: Sample) -> Outcome:
-            handle = caller(journal, engine, sample_id=sample.id, meter=meter)
+            handle = Caller(engine=engine, journal=journal, sample_id=sample.id, meter=meter)
             texts = []
             for step in ("plan", "write"):
                 if stop_after is not None and len(engine.asked) >= stop_after:
@@ -389,7 +356,8 @@ def test_a_stopped_run_resumes_to_the_same_outcomes_and_repeats_no_finished_call
 PROGRAM = """
 import asyncio, sys
 from lengthwise.records import Sample, user
-from lengthwise.workflow import Kept, run_async, run_samples
+from lengthwise.outcomes import Kept
+from lengthwise.workflow import run_async, run_samples
 
 async def worker(sample):
     try:

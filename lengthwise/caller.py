@@ -1,0 +1,109 @@
+"""One sample's handle on an engine: looks into the journal, derives the seed, asks, keeps the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lengthwise.budget import Meter
+from lengthwise.engines.base import Capabilities, Engine, Sampling
+from lengthwise.journal import Journal, call_key
+from lengthwise.records import Completion, Prompt, Usage, digest
+
+
+@dataclass(kw_only=True)
+class Caller:
+    """One sample's handle on an engine: journals each call and derives its seed.
+
+    Calling it twice with the same prompt, sampling, step and attempt returns the same answer; another
+    `attempt` asks anew with another seed.
+    """
+
+    engine: Engine
+    journal: Journal
+    sample_id: str
+    run_seed: int = 0
+    role: str = "model"
+    adapter: str | None = None
+    meter: Meter = field(default_factory=Meter)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per call, in order: what a row's provenance says of it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return self.engine.capabilities
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and completion together."""
+        return self.engine.context_length
+
+    @property
+    def model(self) -> str:
+        """The model's name as the user wrote it."""
+        return self.engine.model
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the number of tokens of the rendered prompt."""
+        return self.engine.count_tokens(prompt)
+
+    async def __call__(
+        self, prompt: Prompt, sampling: Sampling, *, step: str, attempt: int = 0
+    ) -> list[Completion]:
+        """Return `sampling.n` completions, from the journal if this call was finished before.
+
+        Raises:
+            EngineError: if the engine has no answer after its own retries.
+            LimitReached: if the engine would have to be asked and a limit of the run is used up.
+        """
+        salt = [self.sample_id, self.role, step, attempt]
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=call_seed(self.run_seed, salt))
+        key = call_key(
+            weights=self.engine.weights_identity(self.adapter),
+            prompt=[m.to_dict() for m in prompt],
+            sampling=sampling.to_dict(),
+            salt=salt,
+        )
+        completions = self.journal.get(key)
+        if completions is None:
+            completions = await self._ask(prompt, sampling, key, salt)
+        self.calls.append(_describe_call(self, step, attempt, sampling, completions))
+        return completions
+
+    async def _ask(
+        self, prompt: Prompt, sampling: Sampling, key: str, salt: Sequence[Any]
+    ) -> list[Completion]:
+        limit = self.meter.reached()
+        if limit is not None:
+            raise limit
+        completions = await self.engine.generate(prompt, sampling, adapter=self.adapter)
+        self.meter.add(completions)
+        await self.journal.put(key, salt, completions)
+        return completions
+
+
+def call_seed(run_seed: int, salt: Sequence[Any]) -> int:
+    """Return the request seed of one call, in [0, 2**31): a function of the run's seed and the salt only."""
+    return int(digest([run_seed, list(salt)])[:8], 16) & 0x7FFFFFFF
+
+
+def _describe_call(
+    caller: Caller, step: str, attempt: int, sampling: Sampling, completions: Sequence[Completion]
+) -> dict[str, Any]:
+    usage = sum((c.usage for c in completions), Usage())
+    return {
+        "role": caller.role,
+        "step": step,
+        "attempt": attempt,
+        "model": caller.model,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+        "finish_reasons": [c.finish_reason for c in completions],
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+    }
