@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError, option
+from lengthwise.run_dir import RUN_CONFIG
 from posttrain.row_formats import BadRow, TrainRow, read_row
 
 _FILE_KINDS = (".jsonl", ".json", ".parquet")
@@ -112,7 +113,7 @@ def _locate(source: DataSource, field: str) -> tuple[Path | None, Path | None]:
             raise ConfigError(
                 f"{field}: {source.path} ends in {path.suffix!r}; known are {', '.join(_FILE_KINDS)}"
             )
-        if path.name == "data.jsonl" and (path.parent / "config.json").is_file():
+        if path.name == "data.jsonl" and (path.parent / RUN_CONFIG).is_file():
             return path, _finished_build(path.parent, field)
         return path, None
     if path.is_dir():

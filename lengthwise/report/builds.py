@@ -9,6 +9,7 @@ from typing import Any
 
 from lengthwise.records import LengthTarget
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.run_dir import RUN_CONFIG
 
 EXCERPT_CHARACTERS = 400
 MAX_LISTED = 25
@@ -146,11 +147,8 @@ def read_config(path: Path, manifest: dict[str, Any], problems: list[str]) -> di
     """Return the run's settings: the manifest's, else those the job wrote when it started."""
     if mapping(manifest.get("config")):
         return manifest["config"]
-    for name in ("config_run.json", "config.json"):
-        if (path / name).is_file():
-            found = read_object(path / name, problems)
-            return mapping(found.get("config")) or found
-    return {}
+    file = path / RUN_CONFIG
+    return read_object(file, problems) if file.is_file() else {}
 
 
 def read_dropped(path: Path, problems: list[str]) -> list[DroppedRow]:

@@ -102,7 +102,7 @@ def test_reads_json_lists_and_parquet(tmp_path):
 @pytest.mark.parametrize("spelling", ["", "data.jsonl"])
 def test_refuses_an_unfinished_build(tmp_path, spelling):
     write_jsonl(tmp_path / "data.jsonl", [{"messages": CHAT}])
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "run_config.json").write_text("{}", encoding="utf-8")
     source = str(tmp_path / spelling)
     with pytest.raises(ConfigError, match=r"has not finished\. Run its command again"):
         data_sources(source)
