@@ -151,7 +151,10 @@ def run_process(command: Sequence[str], script: str | None = None) -> int:
         told = Path(scratch) / "exit_code"
         # In its own session the job is out of the terminal's reach, so that each signal arrives once, through us.
         process = subprocess.Popen(
-            list(command), start_new_session=True, env={**os.environ, _EXIT_CODE_FILE: str(told)}
+            list(command),
+            start_new_session=True,
+            env={**os.environ, _EXIT_CODE_FILE: str(told)},
+            preexec_fn=_ignore_warning if script else None,
         )
         with _forwarded(process, script):
             while True:
@@ -163,6 +166,11 @@ def run_process(command: Sequence[str], script: str | None = None) -> int:
         if code != 0 and told.is_file():
             return int(told.read_text(encoding="ascii"))
     return code if code >= 0 else 128 - code
+
+
+def _ignore_warning() -> None:
+    """Let a launcher outlive SIGUSR1, which Slurm sends to every process; the job itself listens to it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 @contextmanager

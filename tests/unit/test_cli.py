@@ -270,3 +270,8 @@ def test_the_exit_code_of_a_launched_job_is_its_own(tmp_path):
         "import subprocess, sys\nraise SystemExit(subprocess.call([sys.executable, *sys.argv[1:]]) and 1)\n"
     )
     assert job.run_process([sys.executable, str(launcher), str(script)], str(script)) == 2
+
+
+def test_slurms_warning_does_not_end_the_launcher():
+    code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN)"
+    assert job.run_process([sys.executable, "-c", code], "script.py") == 0
