@@ -26,7 +26,15 @@ from data_builders.sources import Columns, Source, duplicate_prompts, limited, r
 from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.budget import LimitReached, Meter, limits_of
 from lengthwise.caller import Caller
-from lengthwise.config import ConfigError, build_component, component_name, config_to_dict, parse_config
+from lengthwise.config import (
+    ConfigError,
+    build_component,
+    component_name,
+    config_to_dict,
+    is_dry_run,
+    parse_config,
+)
+from lengthwise.dry_run import asked_words, check_models, run_line
 from lengthwise.engines.base import Engine, require
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
@@ -67,6 +75,10 @@ def _job(argv: Sequence[str] | None) -> int:
         subset=config.subset,
         revision=config.data_revision,
     )
+    samples = limited(source.samples, config.limit, config.seed)
+    if is_dry_run(argv):
+        run = RunDir.check("build", folder, config)
+        return _dry_run(run, name, specs, source, samples, _duplicates(samples, method))
     run = RunDir.open_for("build", folder, config)
     build = Build(
         config=config,
@@ -76,13 +88,41 @@ def _job(argv: Sequence[str] | None) -> int:
         specs=specs,
         engines=engines,
         source=source,
-        samples=limited(source.samples, config.limit, config.seed),
+        samples=samples,
         run=run,
     )
     try:
         run_async(build.execute())
     finally:
         run.close()
+    return 0
+
+
+def _duplicates(samples: Sequence[Sample], method: Any) -> dict[str, str]:
+    """Return the samples that ask what an earlier one asked; given plans and material belong to the question."""
+    columns = (getattr(method, "plan_column", None), getattr(method, "context_column", None))
+    return duplicate_prompts(samples, *columns)
+
+
+def _dry_run(
+    run: RunDir,
+    builder: str,
+    specs: Mapping[str, RoleSpec],
+    source: Source,
+    samples: Sequence[Sample],
+    repeats: Mapping[str, str],
+) -> int:
+    """Say what the run would do; nothing was loaded, nothing is written."""
+    check_models((spec.model, spec.adapter, spec.engine) for spec in specs.values())
+    print(run_line(run))
+    for role, spec in specs.items():
+        print(f"model       {role}: {spec.full_name} through {spec.engine.get('name', 'vllm')}")
+    print(
+        f"rows        {len(source.samples):,} read, {len(samples):,} taken, {len(repeats):,} of them duplicates, "
+        f"to be rejected; {asked_words(samples)}\n"
+        f"calls       {builder} decides: at least one a row\n"
+        "dry run     nothing was written"
+    )
     return 0
 
 
@@ -105,8 +145,7 @@ class Build:
 
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
-        columns = (getattr(self.method, "plan_column", None), getattr(self.method, "context_column", None))
-        repeats = duplicate_prompts(self.samples, *columns)
+        repeats = _duplicates(self.samples, self.method)
         keys = {sample.id: row_key(sample, repeats.get(sample.id)) for sample in self.samples}
         bad_rows = {digest(row.to_dict()): row for row in self.source.bad_rows}
         journal = Journal(self.run.file("journal.jsonl"))

@@ -95,6 +95,22 @@ class SamplingOverrides:
     max_tokens: int | None = option(None, help="cap on new tokens; without it, what is left of the context")
     stop: list[str] | None = option(None, help="strings that end a reply")
 
+    def __post_init__(self) -> None:
+        """Refuse values that no sampler has; an engine would fail every call on them, or take them otherwise."""
+        bounds = {
+            "temperature": (0, None),
+            "top_p": (0, 1),
+            "top_k": (-1, None),
+            "repetition_penalty": (0, None),
+        }
+        for name, (least, most) in bounds.items():
+            value = getattr(self, name)
+            if value is None or (value >= least and (most is None or value <= most)):
+                continue
+            raise ConfigError(
+                f"{name} is {value}: it must be at least {least}" + (f" and at most {most}" if most else "")
+            )
+
 
 @dataclass(kw_only=True)
 class TaskConfig:
@@ -119,6 +135,21 @@ class PlannedTask:
     loaded: LoadedRows
     sampling: Sampling
     tally: Tally = field(default_factory=Tally)
+
+
+def plan_tasks(config: EvalConfig) -> list[PlannedTask]:
+    """Return the tasks that a config asks for, in its order.
+
+    Raises:
+        ConfigError: a task is wrong, or named twice.
+    """
+    plan = [plan_task(entry, config) for entry in config.tasks]
+    names = [planned.name for planned in plan]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"tasks names one task twice ({', '.join(names)}): its rows would share a file; run it apart"
+        )
+    return plan
 
 
 def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:

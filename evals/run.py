@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from evals.base import score_completion
-from evals.plan import EvalConfig, PlannedTask, plan_task
+from evals.plan import EvalConfig, PlannedTask, plan_tasks
 from evals.results import format_table, results_document, summarise, warnings_of
 from evals.sources import doc_of, identity_hashes
 from lengthwise.budget import LimitReached, Meter, limits_of
 from lengthwise.caller import Caller
-from lengthwise.config import ConfigError, config_to_dict, parse_config
+from lengthwise.config import ConfigError, config_to_dict, is_dry_run, parse_config
+from lengthwise.dry_run import LOCAL_ENGINES, asked_words, check_models, run_line
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine
 from lengthwise.job import run_main
@@ -34,9 +35,6 @@ from lengthwise.rows import BadRow
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
 from lengthwise.workflow import run_async, run_samples
 
-LOCAL_ENGINES = ("vllm", "hf")
-"""Engines that load weights on this machine, where a model id can be checked at once."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; return its exit code."""
@@ -44,8 +42,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    evaluate(parse_config(EvalConfig, argv, prog="lengthwise eval"))
+    config = parse_config(EvalConfig, argv, prog="lengthwise eval")
+    if is_dry_run(argv):
+        dry_run(config)
+    else:
+        evaluate(config)
     return 0
+
+
+def dry_run(config: EvalConfig) -> None:
+    """Say what the evaluation would ask; nothing is loaded, nothing written.
+
+    Raises:
+        ConfigError: whatever would stop the run, as far as it shows without the model.
+    """
+    plan = plan_tasks(config)
+    build_engine(config.engine, config.model, config.adapter)
+    check_models([(config.model, config.adapter, config.engine)])
+    run = RunDir.check("eval", run_folder("eval", config.name, config.output_dir), config)
+    print(run_line(run))
+    adapter = f"+{config.adapter}" if config.adapter else ""
+    print(f"model       {config.model}{adapter} through {config.engine.get('name', 'vllm')}")
+    for planned in plan:
+        sampling = planned.sampling
+        cap = "the rest of the context" if sampling.max_tokens is None else f"{sampling.max_tokens:,} tokens"
+        print(
+            f"task        {planned.name}: {len(planned.samples):,} of {planned.num_original:,} prompts, "
+            f"{sampling.n} completion{'s' if sampling.n > 1 else ''} each, of at most {cap}; "
+            f"{asked_words(planned.samples)}"
+        )
+    print(f"calls       {sum(len(planned.samples) for planned in plan):,}\ndry run     nothing was written")
 
 
 def evaluate(config: EvalConfig) -> RunDir:
@@ -55,12 +81,7 @@ def evaluate(config: EvalConfig) -> RunDir:
         ConfigError: for wrong tasks, data or sampling, before the model is loaded.
     """
     started = time.monotonic()
-    plan = [plan_task(entry, config) for entry in config.tasks]
-    names = [planned.name for planned in plan]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"tasks names one task twice ({', '.join(names)}): its rows would share a file; run it apart"
-        )
+    plan = plan_tasks(config)
     check_model(config)
     run = RunDir.open_for("eval", run_folder("eval", config.name, config.output_dir), config)
     try:

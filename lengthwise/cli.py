@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+from lengthwise.config import is_dry_run
 from lengthwise.job import (
     DISTRIBUTED,
     JOBS,
-    JobFailed,
+    check_job,
     job_command,
     job_file,
     launch,
-    resolved_config,
     run_main,
 )
 from lengthwise.value_types import ConfigError
@@ -37,8 +37,6 @@ TOOLS = {
     "env": "lengthwise.environment",
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""
-
-_ANSWERS_AT_ONCE = {"--help", "-h", "--print_config", "--print_schema"}
 
 
 def help_text() -> str:
@@ -110,18 +108,15 @@ def _become(command: Sequence[str]) -> int:
 
 
 def _run_distributed(verb: str, rest: list[str]) -> int:
-    """Check the config in one cheap process, then start the job on all devices.
+    """Check in this process what can be checked at once, then start the job on all devices.
 
-    The launcher turns every failure into exit code 1, and would show one config error per device.
+    A launcher takes seconds to start, and would show one config error per device.
     """
     accelerate_config, arguments = _take_option(rest, "accelerate_config")
-    if _ANSWERS_AT_ONCE & set(arguments):
-        return _become([sys.executable, str(job_file(verb)), *arguments])
     job_command(verb, arguments, accelerate_config)
-    try:
-        resolved_config(verb, arguments)
-    except JobFailed as error:
-        return error.exit_code
+    check_job(verb, arguments)
+    if is_dry_run(arguments):
+        return _become([sys.executable, str(job_file(verb)), *arguments])
     return launch(verb, arguments, accelerate_config)
 
 

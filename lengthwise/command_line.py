@@ -12,7 +12,7 @@ from lengthwise.schemas import FieldSpec
 from lengthwise.value_types import ConfigError, Misfit, coerce, describe, is_list, is_map, members
 from lengthwise.yaml_source import parse_scalar
 
-SPECIAL = ("config", "print_config", "print_schema", "help")
+SPECIAL = ("config", "dry_run", "print_config", "print_schema", "help")
 """Flags that every job understands and that are no fields."""
 
 
@@ -61,14 +61,20 @@ def split_flags(argv: Sequence[str]) -> list[Flag]:
         ConfigError: a stray word, or a flag given twice.
     """
     flags: list[tuple[str, list[str]]] = []
+    closed = True  # by `=`, which gives a flag its one value
     for token in argv:
         if token == "-h":
             flags.append(("help", []))
+            closed = True
         elif token.startswith("--") and len(token) > 2:
             name, equals, value = token[2:].partition("=")
             flags.append((name, [value] if equals else []))
-        elif not flags:
-            raise ConfigError(f"unexpected argument {token!r}: options are written --field value")
+            closed = bool(equals)
+        elif closed or _is_flag_by_mistake(token):
+            meant = token.lstrip("-\u2013\u2014").partition("=")[0]
+            raise ConfigError(
+                f"unexpected argument {token!r}: options are written --field value, as --{meant}"
+            )
         else:
             flags[-1][1].append(token)
     names = [name for name, _ in flags]
@@ -76,6 +82,11 @@ def split_flags(argv: Sequence[str]) -> list[Flag]:
         if names.count(name) > 1:
             raise ConfigError(f"--{name} is given twice; delete one")
     return [Flag(name, tuple(tokens)) for name, tokens in flags]
+
+
+def _is_flag_by_mistake(token: str) -> bool:
+    """Return whether a word begins with one dash, or with a longer dash that an editor made of two."""
+    return token[:1] in {"-", "\u2013", "\u2014"} and token[1:2].isalpha()
 
 
 def from_tokens(tokens: Sequence[str], hint: Any) -> Any:
@@ -127,7 +138,7 @@ def _word(token: str, options: Sequence[Any]) -> Any:
 def usage(prog: str, example: str) -> str:
     """Return the short usage with one command that is ready to run."""
     return (
-        f"usage: {prog} --config FILE.yaml [--field value ...] [--print_config] [--help]\n"
+        f"usage: {prog} --config FILE.yaml [--field value ...] [--dry_run] [--print_config] [--help]\n"
         f"for example:\n  {example}"
     )
 
@@ -137,8 +148,9 @@ def help_page(cls: type, prog: str, example: str, passthrough: Mapping[str, Fiel
     lines = [usage(prog, example), "", *textwrap.wrap((cls.__doc__ or "").strip().split("\n\n")[0], 100), ""]
     lines += [
         "In a file, fields are flat `key: value` lines. The command line wins over the file; --a.b value",
-        "sets one entry of a map; lists are --field a b. --print_config prints the resolved config,",
-        "--print_schema a JSON schema for editors.",
+        "sets one entry of a map; lists are --field a b. --dry_run checks everything that shows without",
+        "loading a model, says what would run, and writes nothing; --print_config prints the resolved",
+        "config, --print_schema a JSON schema for editors.",
         "",
         "fields:",
     ]

@@ -38,6 +38,7 @@ __all__ = [
     "component_name",
     "config_to_dict",
     "did_you_mean",
+    "is_dry_run",
     "option",
     "parse_config",
     "result_affecting",
@@ -46,7 +47,7 @@ __all__ = [
 T = TypeVar("T")
 
 TRAINER = "trainer"
-"""The field that collects passed-through keys. Files, dumps and `config.json` show them flat, as TRL does."""
+"""The field that collects passed-through keys. Files, dumps and `run_config.json` show them flat, as TRL does."""
 
 
 def option(
@@ -101,7 +102,11 @@ def parse_config(
         SystemExit: 0 after --help, --print_config or --print_schema; 2 after usage when there is no config.
     """
     flags = split_flags(sys.argv[1:] if argv is None else argv)
+    _refuse_overlaps(flags)
     special = {flag.name: flag for flag in flags if flag.name in SPECIAL}
+    for flag in special.values():
+        if flag.tokens and flag.name != "config":
+            raise ConfigError(f"--{flag.name} takes no value, not {' '.join(flag.tokens)!r}")
     example = getattr(cls, "EXAMPLE", f"{prog} --config FILE.yaml")
     if "help" in special:
         _print_and_exit(help_page(cls, prog, example, passthrough))
@@ -127,6 +132,19 @@ def parse_config(
     return config
 
 
+def is_dry_run(argv: Sequence[str] | None) -> bool:
+    """Return whether a job was asked to say what it would do, and to do nothing; None: the process's arguments."""
+    return any(flag.name == "dry_run" for flag in split_flags(sys.argv[1:] if argv is None else argv))
+
+
+def _refuse_overlaps(flags: Sequence[Flag]) -> None:
+    """Refuse a flag for a whole map beside one for an entry of it: which wins would depend on their order."""
+    for flag in flags:
+        for other in flags:
+            if other.name.startswith(f"{flag.name}."):
+                raise ConfigError(f"--{flag.name} and --{other.name} both set {other.name}; delete one")
+
+
 def _print_and_exit(text: str) -> None:
     """Print an answer that is not a run, and end the process well."""
     try:
@@ -139,7 +157,7 @@ def _print_and_exit(text: str) -> None:
 
 def _config_path(flag: Flag) -> str:
     """Return the value of --config."""
-    if len(flag.tokens) != 1:
+    if len(flag.tokens) != 1 or not flag.tokens[0]:
         raise ConfigError(f"--config takes one file, not {len(flag.tokens)}: --config configs/NAME.yaml")
     return flag.tokens[0]
 
@@ -149,7 +167,8 @@ def _settable(cls: type, passthrough: Mapping[str, FieldSpec] | None) -> dict[st
     own = entries_of(cls)
     if passthrough is not None:
         own.pop(TRAINER)
-    return {**passthrough_entries(passthrough), **own}
+    others = passthrough_entries(passthrough)
+    return {**own, **{name: entry for name, entry in others.items() if name not in own}}
 
 
 def _construct(
@@ -205,7 +224,7 @@ def _check(
         raise ConfigError(_misfit(f"{where}{key}", entries[key], value, origin, str(misfit))) from None
 
 
-def _unknown(cls: type, entries: Mapping[str, Entry], key: str, value: Any, origin: str) -> str:
+def _unknown(cls: type, entries: Mapping[str, Any], key: str, value: Any, origin: str) -> str:
     """Return the message for a key that does not exist, or no longer does."""
     renamed: Mapping[str, str] = getattr(cls, "RENAMED", {})
     if key in renamed:
@@ -220,11 +239,13 @@ def _misfit(name: str, entry: Entry, value: Any, origin: str, expected: str) -> 
     """Return the message for a value of the wrong type."""
     remedy = ""
     kinds = members(entry.hint)
-    if any(is_map(kind) for kind in kinds):
+    if any(is_map(kind) for kind in kinds) and not isinstance(value, Mapping):
         remedy = f"write {name}: {{name: ..., its options}}"
     elif isinstance(value, str):
         choices = [c for kind in kinds for c in getattr(kind, "__args__", ()) if isinstance(c, str)]
         remedy = did_you_mean(value, choices) or ("write true or false" if bool in kinds else "")
+    elif bool in kinds and value in (0, 1):
+        remedy = "write true or false"
     elif isinstance(value, float) and int in kinds and value.is_integer():
         remedy = f"write {int(value)}"
     elif isinstance(value, int | float) and str in kinds:
@@ -303,6 +324,10 @@ def build_component(cls: type[T], mapping: Mapping[str, Any], *, where: str) -> 
         if key == "name" and key not in entries:
             continue
         try:
+            if key not in entries and key not in getattr(cls, "RENAMED", {}):
+                raise ConfigError(
+                    _unknown(cls, {**entries, "name": None}, key, value, origins.get(key, where))
+                )
             values[key] = _check(cls, entries, key, value, origins.get(key, where), f"{where}.")
         except ConfigError as error:
             problems.append(str(error))
@@ -359,15 +384,15 @@ def result_affecting(cls: type, config: Any) -> dict[str, Any]:
         f.name: f.metadata["component"] for f in dataclasses.fields(cls) if f.metadata.get("component")
     }
     return {
-        key: _without_operational(value, packages[key]) if key in packages else value
+        key: _without_operational(value, packages[key], key) if key in packages else value
         for key, value in full.items()
         if key not in skipped
     }
 
 
-def _without_operational(component: Mapping[str, Any], package: str) -> dict[str, Any]:
+def _without_operational(component: Mapping[str, Any], package: str, field: str) -> dict[str, Any]:
     """Return a component's map without the options that may change on resume."""
     from lengthwise.plugins import load_plugin
 
-    module = load_plugin(package, component_name(component, where=package))
+    module = load_plugin(package, component_name(component, where=field))
     return {"name": component["name"], **result_affecting(module.Config, component)}

@@ -6,18 +6,21 @@ The packages of the jobs are started by name and never imported here: `lengthwis
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lengthwise.budget import LimitReached
+from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
 from lengthwise.journal import JournalError
 from lengthwise.run_dir import RunDir, run_folder
@@ -26,6 +29,9 @@ from lengthwise.yaml_source import parse_yaml
 
 JOBS: Mapping[str, str] = {"sft": "posttrain.sft", "build": "data_builders.run", "eval": "evals.run"}
 """Verb of the command line to the module that does the job."""
+
+_EXIT_CODE_FILE = "LENGTHWISE_EXIT_CODE_FILE"
+"""Names the file in which a launched job leaves its exit code: launchers turn every failure into 1."""
 
 DISTRIBUTED = frozenset({"sft"})
 """Jobs that `accelerate launch` starts, once per device."""
@@ -56,20 +62,20 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         >>> run_main(lambda: 0)
         0
     """
+    told = os.environ.pop(_EXIT_CODE_FILE, None)  # meant for this process, not for what it starts
+    code = 1
     try:
-        return function(*args) or 0
+        code = function(*args) or 0
     except ConfigError as error:
         print(f"config error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except KeyboardInterrupt:
         print("interrupted; start the same command again to resume", file=sys.stderr)
-        return 130
+        code = 130
     except (EngineError, JournalError) as error:
         print(f"stopped: {error}\nstart the same command again to resume", file=sys.stderr)
-        return 1
     except LimitReached as limit:
         print(f"stopped: {limit}", file=sys.stderr)
-        return 1
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
@@ -77,7 +83,9 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         print(
             f"stopped: cannot write {error.filename or 'a file'}: {error.strerror}\n{remedy}", file=sys.stderr
         )
-        return 1
+    if code and told:
+        Path(told).write_text(str(code), encoding="ascii")
+    return code
 
 
 def job_file(verb: str) -> Path:
@@ -97,6 +105,16 @@ def job_file(verb: str) -> Path:
             f"the {verb} job ({JOBS[verb]}) is not installed: run `pip install -e .` in a clone"
         )
     return Path(spec.origin)
+
+
+def check_job(verb: str, arguments: Sequence[str]) -> None:
+    """Let a distributed job check in this process what can be checked at once, without torch.
+
+    Raises:
+        ConfigError: what the job would refuse.
+        SystemExit: after --help and the like, or after usage.
+    """
+    importlib.import_module(JOBS[verb]).check(arguments)
 
 
 def job_command(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> list[str]:
@@ -127,37 +145,52 @@ def _accelerate_file(name: str) -> Path:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    nearest = did_you_mean(name, known)
     raise ConfigError(
-        f"--accelerate_config {name}: there is no such file and no {folders[0]}/{name}.yaml; there are "
-        f"{', '.join(known) or 'none'}"
+        f"--accelerate_config {name}: there is no such file and no {folders[0]}/{name}.yaml"
+        f"{': ' + nearest if nearest else ''}; there are {', '.join(known) or 'none'}"
     )
 
 
 def run_process(command: Sequence[str], script: str | None = None) -> int:
     """Run a command to its end with our own stdout and stderr and return its exit code.
 
-    Ctrl-C and SIGTERM are handed to the job, which saves and stops; we wait for that.
+    Ctrl-C, SIGTERM and SIGUSR1 are handed to the job, which saves and stops; we wait for that.
 
     Args:
         command: the command line.
         script: the job's script if `command` only launches it. The launcher would die of the signal and leave
             the script behind, so the signal goes to the script's processes, and the launcher ends after them.
     """
-    # In its own session the job is out of the terminal's reach, so that each signal arrives once, through us.
-    process = subprocess.Popen(list(command), start_new_session=True)
-    with _forwarded(process, script):
-        while True:
-            try:
-                code = process.wait()
-                break
-            except KeyboardInterrupt:
-                continue
+    with tempfile.TemporaryDirectory(prefix="lengthwise_") as scratch:
+        told = Path(scratch) / "exit_code"
+        # In its own session the job is out of the terminal's reach, so that each signal arrives once, through us.
+        process = subprocess.Popen(
+            list(command),
+            start_new_session=True,
+            env={**os.environ, _EXIT_CODE_FILE: str(told)},
+            preexec_fn=_ignore_warning if script else None,
+        )
+        with _forwarded(process, script):
+            while True:
+                try:
+                    code = process.wait()
+                    break
+                except KeyboardInterrupt:
+                    continue
+        if code != 0 and told.is_file():
+            return int(told.read_text(encoding="ascii"))
     return code if code >= 0 else 128 - code
+
+
+def _ignore_warning() -> None:
+    """Let a launcher outlive SIGUSR1, which Slurm sends to every process; the job itself listens to it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 @contextmanager
 def _forwarded(process: subprocess.Popen[bytes], script: str | None) -> Iterator[None]:
-    """Hand SIGINT, SIGTERM and SIGHUP on while the block runs; only the main thread can do this."""
+    """Hand signals on while the block runs; only the main thread can do this."""
 
     def forward(signum: int, _frame: Any) -> None:
         for pid in _targets(process.pid, script):
@@ -165,7 +198,7 @@ def _forwarded(process: subprocess.Popen[bytes], script: str | None) -> Iterator
 
     before = {}
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             before[signum] = signal.signal(signum, forward)
     except ValueError:
         before.clear()

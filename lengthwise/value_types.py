@@ -6,6 +6,7 @@ dataclasses, Any.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def _scalar(value: Any, hint: Any) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
+    if hint is float and type(value) is float and not math.isfinite(value):
+        raise Misfit("a finite number")
     if hint in (int, float, bool, str, Path) and (
         type(value) is hint or (hint is Path and isinstance(value, Path))
     ):

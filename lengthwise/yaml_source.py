@@ -56,6 +56,13 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _number)
 _Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
+_REMEDIES = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "another document": "a config is one document: delete the `---` and what does not belong to it",
+}
+"""What to do about some of the parser's problems, by a part of its wording."""
+
+
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes whatever `_Loader` would not read back as text."""
 
@@ -90,6 +97,8 @@ def load_yaml(path: str | Path) -> LocatedMap:
         ConfigError: no such file, not UTF-8, broken YAML, empty, not a map, or a key given twice.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"--config {path}: it is a folder; name a file, as {path / 'run_config.json'}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -101,7 +110,10 @@ def load_yaml(path: str | Path) -> LocatedMap:
 
 def parse_yaml(text: str, source: str) -> LocatedMap:
     """Return the map in YAML `text`; `source` names it in messages."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:  # a character that no text has
+        raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -112,7 +124,10 @@ def parse_yaml(text: str, source: str) -> LocatedMap:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+        problem = error.problem or error.context or ""
+        for sign, remedy in _REMEDIES.items():
+            problem += f"; {remedy}" if sign in problem else ""
+        raise ConfigError(f"{where}: not valid YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -12,6 +12,8 @@ from posttrain.training_mask import check_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TEMPLATE_SUFFIXES = (".jinja", ".j2")
+
 
 def find_base(spec: str) -> ModelRef:
     """Return the model to train.
@@ -28,6 +30,20 @@ def find_base(spec: str) -> ModelRef:
     return model
 
 
+def check_template(chat_template_path: str | None) -> None:
+    """Refuse a template file that is not there.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if chat_template_path is None or not chat_template_path.endswith(_TEMPLATE_SUFFIXES):
+        return
+    if not Path(chat_template_path).is_file():
+        raise ConfigError(
+            f"chat_template_path: there is no file {chat_template_path!r} (looked in {Path.cwd()})"
+        )
+
+
 def load_tokenizer(
     model: ModelRef, *, chat_template_path: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
@@ -40,9 +56,8 @@ def load_tokenizer(
 
     tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
     wanted = chat_template_path
-    if wanted is not None and wanted.endswith((".jinja", ".j2")):
-        if not Path(wanted).is_file():
-            raise ConfigError(f"chat_template_path: there is no file {wanted!r} (looked in {Path.cwd()})")
+    if wanted is not None and wanted.endswith(_TEMPLATE_SUFFIXES):
+        check_template(wanted)
         tokenizer.chat_template = Path(wanted).read_text(encoding="utf-8")
     elif wanted is not None:
         try:

@@ -30,6 +30,11 @@ def run_log(path: Path) -> TrainerCallback:
             if state.is_world_process_zero:
                 keep_steps(path, state.global_step)
 
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            # The losses since the last log are not in a checkpoint: they would be lost with the process.
+            control.should_log = control.should_log or control.should_save
+            return control
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if not state.is_world_process_zero or not logs:
                 return

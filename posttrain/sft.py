@@ -12,42 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from lengthwise.config import option, parse_config
+from lengthwise.config import is_dry_run, option, parse_config
 from lengthwise.job import run_main
+from lengthwise.models import check_model
+from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
+from posttrain.base_model import check_template
+from posttrain.batch_layout import CHECKED_HERE
+from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
-
-_MANAGED = {
-    "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
-    "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
-    "dataset_kwargs": "the data is prepared here",
-    "dataset_num_proc": "the data is prepared here",
-    "dataset_text_field": "rows are conversations; give an untemplated text as prompt and completion",
-    "do_eval": "eval_strategy says when to evaluate",
-    "do_predict": "this job only trains",
-    "do_train": "this job only trains",
-    "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint anyway",
-    "hub_token": "it would be written to config.json; log in with `hf auth login`",
-    "pad_token": "it comes with the tokenizer",
-    "truncation_mode": "over_length says what happens to rows over max_length",
-}
-"""Keys of TRL's SFTConfig that would do nothing or harm here, with the reason."""
-
-# fmt: off
-_OPERATIONAL = frozenset({
-    "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",
-    "log_level_replica", "log_on_each_node", "disable_tqdm", "report_to", "run_name", "project",
-    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "save_strategy", "save_steps",
-    "save_total_limit", "save_on_each_node", "num_train_epochs", "max_steps", "eval_strategy",
-    "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
-    "eval_accumulation_steps", "dataloader_num_workers", "dataloader_pin_memory",
-    "dataloader_persistent_workers", "dataloader_prefetch_factor", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "ddp_timeout",
-    "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy",
-    "hub_private_repo", "hub_always_push", "hub_revision",
-})
-# fmt: on
-"""Keys of TRL's SFTConfig that may change when a run is resumed."""
+from posttrain.trl_keys import OPERATIONAL, RENAMED, check_trainer_keys
 
 
 @dataclass(kw_only=True)
@@ -67,6 +41,8 @@ class LoraOptions:
             raise ValueError(f"r is {self.r} and alpha {self.alpha}: both must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+        if not self.target_modules:
+            raise ValueError("target_modules is empty: name modules to adapt, or all-linear")
 
 
 @dataclass(kw_only=True)
@@ -76,17 +52,8 @@ class SFTJob:
     EXAMPLE: ClassVar[str] = (
         "accelerate launch posttrain/sft.py --config configs/sft/lora.yaml --learning_rate 1e-4"
     )
-    RENAMED: ClassVar[dict[str, str]] = {
-        "dataset_name": "data",
-        "dataset": "data",
-        "model_name_or_path": "model",
-        "max_seq_length": "max_length",
-        "torch_dtype": "dtype",
-        "lora_r": "lora.r",
-        "lora_alpha": "lora.alpha",
-        "lora_target_modules": "lora.target_modules",
-    }
-    OPERATIONAL: ClassVar[frozenset[str]] = _OPERATIONAL
+    RENAMED: ClassVar[dict[str, str]] = RENAMED
+    OPERATIONAL: ClassVar[frozenset[str]] = OPERATIONAL
 
     name: str = option(help="name of the run and of its folder")
     model: str = option(help="embedded:smollm2-135m, a folder, or a hub id")
@@ -120,13 +87,14 @@ class SFTJob:
     resume_from_checkpoint: bool | str = option(
         "auto", help="auto (the last checkpoint, if any), true, false, or a path", operational=True
     )
+    log_step_rows: bool = option(
+        False, help="write step_rows.jsonl: the ids of the rows each step trained on", operational=True
+    )
     trainer: dict[str, Any] = option(default_factory=dict, help="the keys of TRL's SFTConfig")
 
     def __post_init__(self) -> None:
         """Refuse combinations that would fail late or do nothing."""
-        for key, reason in _MANAGED.items():
-            if key in self.trainer:
-                raise ValueError(f"{key} is set, but {reason}: remove the key")
+        check_trainer_keys(self.trainer)
         for key in ("max_length", "mixture_rows"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -136,23 +104,8 @@ class SFTJob:
         wants_eval = self.trainer.get("eval_strategy", "no") != "no"
         if wants_eval and self.eval_data is None:
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
-        self._check_packing()
-
-    def _check_packing(self) -> None:
-        """Refuse joined rows without flash attention: they would attend to each other."""
-        joins_rows = self.trainer.get("packing") or self.trainer.get("padding_free")
-        kwargs = self.trainer.get("model_init_kwargs") or {}
-        attention = str(kwargs.get("attn_implementation", "")) if isinstance(kwargs, dict) else str(kwargs)
-        if joins_rows and "flash" not in attention:
-            raise ValueError(
-                "packing and padding_free put several rows into one sequence, and only flash attention "
-                "keeps them apart: add model_init_kwargs: {attn_implementation: flash_attention_2}, or "
-                "leave them out"
-            )
-        if joins_rows and self.trainer.get("packing_strategy") == "wrapped":
-            raise ValueError(
-                "packing_strategy is 'wrapped', which cuts rows anywhere and loses their ends: use bfd"
-            )
+        if self.trainer.get("load_best_model_at_end") and not wants_eval:
+            raise ValueError("load_best_model_at_end is set, but nothing is evaluated: set eval_strategy too")
 
     @property
     def method(self) -> str:
@@ -163,14 +116,34 @@ class SFTJob:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the config, then train; returns the exit code."""
+    """Parse the config, then train, or say what would be trained; returns the exit code."""
     return run_main(_main, argv)
 
 
-def _main(argv: Sequence[str] | None) -> int:
-    job = parse_config(SFTJob, argv, prog="python posttrain/sft.py", passthrough=load_schema("sft"))
+def check(argv: Sequence[str] | None) -> tuple[SFTJob, list[DataSource], list[DataSource]]:
+    """Return the job and its sources, checked as far as it goes at once, without torch; writes nothing.
+
+    Raises:
+        ConfigError: a wrong config, or a file, a model or a run folder that the job could not use.
+    """
+    job = parse_config(SFTJob, argv, prog="lengthwise sft", passthrough=load_schema("sft"))
     sources = data_sources(job.data)
     eval_sources = data_sources(job.eval_data, field="eval_data") if job.eval_data else []
+    check_model(job.model)
+    check_template(job.chat_template_path)
+    folder = run_folder("sft", job.name, job.output_dir)
+    if binds(folder):
+        RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE)
+    find_checkpoint(folder, job.resume_from_checkpoint)
+    return job, sources, eval_sources
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    job, sources, eval_sources = check(argv)
+    if is_dry_run(argv):
+        from posttrain.sft_plan import dry_run
+
+        return dry_run(job, run_folder("sft", job.name, job.output_dir), sources, eval_sources)
     from posttrain.sft_run import train
 
     return train(job, sources, eval_sources)

@@ -9,7 +9,6 @@ from lengthwise.models import ModelRef
 from lengthwise.run_dir import InputFile, RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
-from posttrain.resume import keep_run_config
 from posttrain.run_log import mean_loss
 from posttrain.train_data import TrainingData
 
@@ -55,8 +54,6 @@ def account(
 
 def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]) -> None:
     """Write model or adapter, tokenizer and state to the root of the run folder; all ranks take part."""
-    if run.writes:
-        keep_run_config(run.path)
     if trainer.is_fsdp_enabled:
         # A sharded state would leave no model in HF's layout at the root.
         plugin: Any = trainer.accelerator.state.fsdp_plugin

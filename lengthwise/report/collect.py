@@ -17,7 +17,7 @@ _SIGNS = {
     "eval": ("results_*.json", "samples_*.jsonl"),
     "build": ("data.jsonl",),
     "train": ("metrics.jsonl", "checkpoint-*", "trainer_state.json"),
-    "unknown": ("manifest.json", "journal*", "dropped.jsonl", "config_run.json"),
+    "unknown": ("manifest.json", "journal*", "dropped.jsonl", "run_config.json"),
 }
 """Files that tell the job of a folder without a manifest; the first that fits decides."""
 

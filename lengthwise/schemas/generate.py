@@ -60,7 +60,11 @@ def generate(job: str) -> dict[str, Any]:
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         default = default.value if isinstance(default, enum.Enum) else default
-        entries.append({"name": field.name, "type": spell(field.type), "default": default})
+        choices = field.metadata.get("choices")
+        kind = spell(field.type)
+        if choices:  # named for argparse only; the annotation is str
+            kind = kind.replace("str", _spell_one(Literal[*choices]))
+        entries.append({"name": field.name, "type": kind, "default": default})
     version = importlib.metadata.version(module)
     return {
         "source": f"{module}.{class_name}",

@@ -28,8 +28,11 @@ class DemoConfig:
     words: int = option(3, help="words")
     engine: dict[str, object] = option(default_factory=dict, help="engine")
 
+def check(argv):
+    return parse_config(DemoConfig, argv, prog="demo")
+
 def run(argv):
-    config = parse_config(DemoConfig, argv, prog="demo")
+    config = check(argv)
     if config.words == 13:
         raise RuntimeError("unlucky")
     RunDir.open_for("build", run_folder("build", config.name, config.output_dir), config).finish(seed=1)
@@ -253,3 +256,22 @@ def test_help_into_a_closed_pipe_is_quiet(demo_job):
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_exit_code_of_a_launched_job_is_its_own(tmp_path):
+    """Launchers turn every failure into 1."""
+    script, launcher = tmp_path / "script.py", tmp_path / "launcher.py"
+    script.write_text(
+        "from lengthwise.job import run_main\nfrom lengthwise.value_types import ConfigError\n"
+        "def main():\n    raise ConfigError('data: row 3 is empty')\n"
+        "raise SystemExit(run_main(main))\n"
+    )
+    launcher.write_text(
+        "import subprocess, sys\nraise SystemExit(subprocess.call([sys.executable, *sys.argv[1:]]) and 1)\n"
+    )
+    assert job.run_process([sys.executable, str(launcher), str(script)], str(script)) == 2
+
+
+def test_slurms_warning_does_not_end_the_launcher():
+    code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN)"
+    assert job.run_process([sys.executable, "-c", code], "script.py") == 0

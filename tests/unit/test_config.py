@@ -211,7 +211,7 @@ def test_wrong_command_lines(words, message):
 
 
 def test_a_folder_as_config_is_an_error(tmp_path):
-    assert "cannot be read" in error("--config", str(tmp_path))
+    assert "it is a folder; name a file" in error("--config", str(tmp_path))
 
 
 def test_passthrough_keys_are_checked_and_collected(write):

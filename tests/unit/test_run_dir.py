@@ -44,7 +44,7 @@ def test_folder_names():
 def test_new_run_writes_its_config_and_no_manifest():
     run = opened()
     assert not run.is_finished and not run.resumed
-    assert json.loads(run.file("config.json").read_text()) == {
+    assert json.loads(run.file("run_config.json").read_text()) == {
         "name": "demo",
         "model": "m",
         "seed": 1,
@@ -100,7 +100,7 @@ def test_unfinished_run_resumes_with_other_operational_keys():
     assert second.resumed
     assert second.created == first.created
     assert second.config_digest == first.config_digest
-    assert json.loads(second.file("config.json").read_text())["max_concurrent_samples"] == 99
+    assert json.loads(second.file("run_config.json").read_text())["max_concurrent_samples"] == 99
 
 
 def test_drafts_of_a_killed_process_are_removed():
@@ -118,7 +118,7 @@ def test_resume_with_other_results_names_keys_and_both_values():
     message = str(caught.value)
     assert 'model: begun with "m", now "other"' in message
     assert "seed: begun with 1, now 2" in message
-    assert json.loads(Path("outputs/build/demo/config.json").read_text())["model"] == "m"
+    assert json.loads(Path("outputs/build/demo/run_config.json").read_text())["model"] == "m"
 
 
 def test_moved_folder_resumes():

@@ -1,0 +1,170 @@
+"""Does a killed training run go on exactly where it was? Measured against a run that nobody disturbed.
+
+LoRA (with dropout, so that the random state counts) on the embedded model and a few rows, on the CPU. The run is
+killed with SIGKILL at a random step of its first epoch and of its second, and started again with the same
+command. Rows per step, losses and final weights are compared with those of an undisturbed run.
+
+    python benchmarks/train_resume.py
+    python benchmarks/train_resume.py --processes 2 --sampling group_by_length
+
+A few minutes on two cores. The last line is one JSON object; the exit code is 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPO = Path(__file__).resolve().parents[1]
+EPOCHS, STEPS_PER_EPOCH = 2, 8
+LARGEST_LOSS_DIFFERENCE = 1e-6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run both, compare, print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides the steps at which the run is killed")
+    parser.add_argument("--processes", type=int, default=1, help="processes of a run (through torchrun)")
+    parser.add_argument("--sampling", default="random", help="train_sampling_strategy")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="train_resume_") as scratch:
+        figures = measure(Path(scratch), args)
+    print(json.dumps(figures))
+    return 0 if figures["same_rows"] and figures["same_losses"] and figures["same_weights"] else 1
+
+
+def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what a disturbed and an undisturbed run have in common."""
+    data = scratch / "rows.jsonl"
+    write_rows(data, number=STEPS_PER_EPOCH * 2 * args.processes)
+    whole, killed = scratch / "whole", scratch / "killed"
+    finish(command(whole, data, args))
+    rng = random.Random(args.seed)
+    kills = []
+    for epoch in range(EPOCHS):
+        # Not the last step of an epoch: the kill would fall into the next one.
+        at = epoch * STEPS_PER_EPOCH + rng.randint(3, STEPS_PER_EPOCH - 2)
+        reached = kill_at(command(killed, data, args), killed, at, delay=rng.random())
+        kills.append({"epoch": epoch, "step": reached})
+    finish(command(killed, data, args))
+    rows = [per_step(folder / "step_rows.jsonl", "rows") for folder in (whole, killed)]
+    losses = [per_step(folder / "metrics.jsonl", "loss") for folder in (whole, killed)]
+    assert list(rows[0]) == list(losses[0]) == list(range(1, EPOCHS * STEPS_PER_EPOCH + 1))
+    assert not any("unknown" in step for step in rows[0].values())
+    difference = max(abs(losses[0][step] - losses[1].get(step, float("inf"))) for step in losses[0])
+    return {
+        "benchmark": "train_resume",
+        "processes": args.processes,
+        "sampling": args.sampling,
+        "steps": len(rows[0]),
+        "killed_after": kills,
+        "same_rows": rows[0] == rows[1],
+        "same_losses": list(losses[0]) == list(losses[1]) and difference <= LARGEST_LOSS_DIFFERENCE,
+        "largest_loss_difference": difference,
+        "first_loss": losses[0][1],
+        "last_loss": losses[0][len(losses[0])],
+        "same_weights": weights(whole) == weights(killed),
+    }
+
+
+def write_rows(file: Path, number: int) -> None:
+    """Write short conversations of different lengths."""
+    lines = [
+        {"id": f"row-{i}", "prompt": f"Count to {i + 1}.", "completion": " ".join(map(str, range(1, i + 2)))}
+        for i in range(number)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def command(folder: Path, data: Path, args: argparse.Namespace) -> list[str]:
+    """Return the one command that starts a run and goes on with it."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={args.processes}"]
+    return [
+        *([sys.executable] if args.processes == 1 else torchrun),
+        "posttrain/sft.py",
+        "--name=run",
+        f"--output_dir={folder}",
+        f"--data={data}",
+        "--model=embedded:smollm2-135m",
+        "--lora.r=4",
+        "--lora.dropout=0.1",
+        "--learning_rate=1e-3",
+        f"--num_train_epochs={EPOCHS}",
+        "--per_device_train_batch_size=2",
+        "--gradient_checkpointing=false",
+        f"--train_sampling_strategy={args.sampling}",
+        "--logging_steps=1",
+        "--save_steps=2",
+        "--save_total_limit=1",
+        "--log_step_rows",
+    ]
+
+
+def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a run, its output on stderr."""
+    return subprocess.Popen(words, cwd=REPO, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": str(REPO)})
+
+
+def finish(words: Sequence[str]) -> None:
+    """Run to the end."""
+    code = start(words).wait()
+    if code != 0:
+        raise SystemExit(f"the run ended with exit code {code}")
+
+
+def kill_at(words: Sequence[str], folder: Path, step: int, *, delay: float) -> int:
+    """Kill the run up to a second after `step` is done; return the last step that it finished."""
+    process = start(words)
+    while last_step(folder) < step:
+        if process.poll() is not None:
+            raise SystemExit(f"the run ended before step {step} (exit code {process.returncode})")
+        time.sleep(0.01)
+    time.sleep(delay)
+    # torchrun puts each process into a session of its own: a dead launcher would leave them training.
+    root = psutil.Process(process.pid)
+    for victim in [root, *root.children(recursive=True)]:
+        victim.kill()
+    process.wait()
+    return last_step(folder)
+
+
+def last_step(folder: Path) -> int:
+    """Return the last step whose rows are logged."""
+    file = folder / "step_rows.jsonl"
+    return max(per_step(file, "rows"), default=0) if file.is_file() else 0
+
+
+def per_step(file: Path, key: str) -> dict[int, Any]:
+    """Return the values of `key` by step; a line that the kill tore is left out."""
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if key in row:
+            found[row["step"]] = row[key]
+    return found
+
+
+def weights(folder: Path) -> str:
+    """Return the digest of the trained adapter."""
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

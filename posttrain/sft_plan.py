@@ -1,0 +1,227 @@
+"""What an SFT job will do, settled and checked before any weights are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lengthwise.config import ConfigError
+from lengthwise.models import ModelRef
+from lengthwise.run_dir import InputFile
+from posttrain.base_model import find_base, length_limit, load_tokenizer
+from posttrain.batch_layout import BatchLayout, check_resumable
+from posttrain.precision import prepare_cpu, weights_dtype
+from posttrain.resume import BEGUN_WITH, find_checkpoint
+from posttrain.row_sources import DataSource
+from posttrain.train_data import TrainingData, header_lines, prepare
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl.trainer.sft_config import SFTConfig
+
+    from posttrain.sft import SFTJob
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What an SFT job will train on and how, before any weights are loaded."""
+
+    folder: Path
+    model: ModelRef
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    limit_from: str
+    data: TrainingData
+    eval_data: TrainingData | None
+    args: SFTConfig
+    layout: BatchLayout
+    checkpoint: Path | None
+
+    @property
+    def inputs(self) -> list[InputFile]:
+        """The files that were read."""
+        sources = self.data.sources + (self.eval_data.sources if self.eval_data else [])
+        return [read for source in sources for read in source.inputs]
+
+    def begun_with(self) -> dict[str, Any]:
+        """Return what a resumed run must share beyond its config, as begun_with.json holds it."""
+        sha = hashlib.sha256()
+        for row in self.data.rows:
+            sha.update(len(row.input_ids).to_bytes(8, "little"))
+            sha.update(row.input_ids.tobytes())
+            sha.update(row.labels.tobytes())
+        autocast = "bf16" if self.args.bf16 else "fp16" if self.args.fp16 else "none"
+        dtype = (self.args.model_init_kwargs or {}).get("dtype")  # pyright: ignore
+        return {
+            "data": sha.hexdigest(),
+            "precision": f"weights {dtype}, autocast {autocast}",
+            "layout": self.layout.to_dict(),
+        }
+
+
+def plan_training(
+    job: SFTJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+) -> Plan:
+    """Find the model, read and tokenise the data, and settle the trainer's arguments; writes nothing.
+
+    Raises:
+        ConfigError: whatever would stop the run, as far as it shows without weights.
+    """
+    checkpoint = find_checkpoint(folder, job.resume_from_checkpoint)
+    if checkpoint is not None and job.trainer.get("save_only_model"):
+        raise ConfigError(
+            f"save_only_model is true, so {checkpoint} has no optimizer state and cannot be gone on from: "
+            "train on it as a model, under another --name"
+        )
+    trusts = bool(job.trainer.get("trust_remote_code", False))
+    model = find_base(job.model)
+    tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
+    max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
+    args = _trainer_args(job, folder, max_length)
+    data = _prepare(job, sources, tokenizer, max_length)
+    plan = Plan(
+        folder=folder,
+        model=model,
+        tokenizer=tokenizer,
+        max_length=max_length,
+        limit_from=limit_from,
+        data=data,
+        eval_data=_prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None,
+        args=args,
+        layout=BatchLayout(
+            num_rows=len(data.rows),
+            batch_size=args.train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        ),
+        checkpoint=checkpoint,
+    )
+    if checkpoint is not None:
+        check_same_start(plan, checkpoint.parent / BEGUN_WITH, bound_by=_bound_by(job, model, checkpoint))
+    return plan
+
+
+def dry_run(
+    job: SFTJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+) -> int:
+    """Say what the job would train on, and check all that can be checked without weights; writes nothing."""
+    plan = plan_training(job, folder, sources, eval_sources)
+    args, layout = plan.args, plan.layout
+    steps = (
+        args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * layout.steps_per_epoch)
+    )
+    counted = (
+        "not known before packing" if args.packing else f"{steps:,}, {layout.steps_per_epoch:,} an epoch"
+    )
+    print(
+        "\n".join([*header(job, plan), f"steps       {counted}: {layout}", "dry run     nothing was written"])
+    )
+    return 0
+
+
+def header(job: SFTJob, plan: Plan) -> list[str]:
+    """Return the lines that say what is trained on what, and from where."""
+    return [
+        f"sft         {plan.folder}: {job.method} of {job.model}, weights in {_dtype(job)}, "
+        f"{_devices(plan.args)}",
+        *header_lines(
+            plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
+        ),
+        f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
+    ]
+
+
+def _trainer_args(job: SFTJob, folder: Path, max_length: int) -> SFTConfig:
+    from trl.trainer.sft_config import SFTConfig
+
+    keys = dict(job.trainer)
+    prepare_cpu(keys)
+    keys.setdefault("report_to", "none")
+    keys.setdefault("disable_tqdm", not sys.stderr.isatty())
+    keys["model_init_kwargs"] = {"dtype": _dtype(job), **(keys.get("model_init_kwargs") or {})}
+    try:
+        return SFTConfig(
+            output_dir=str(folder),
+            seed=job.seed,
+            # Packing needs the size of a pack. Else there is nothing to cut: the rows have been checked.
+            max_length=max_length if keys.get("packing") else None,
+            **keys,
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"TRL's SFTConfig refuses these settings: {error}") from error
+
+
+def _prepare(
+    job: SFTJob, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> TrainingData:
+    return prepare(
+        sources,
+        tokenizer,
+        max_length=max_length,
+        over_length=job.over_length,
+        on_bad_row=job.on_bad_row,
+        train_on=job.train_on,
+        mixture_rows=job.mixture_rows,
+        seed=job.seed,
+    )
+
+
+def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> None:
+    """Refuse to resume on other data, in another precision, or with other rows in a step.
+
+    The trainer skips as many batches as it did, whatever is in them.
+
+    Raises:
+        ConfigError: naming what changed since the run was begun.
+    """
+    if not begun_with.is_file():
+        return  # a checkpoint from elsewhere, given by its path
+    before, now = json.loads(begun_with.read_text(encoding="utf-8")), plan.begun_with()
+    if before["data"] != now["data"]:
+        raise ConfigError(
+            f"data: the token sequences differ from those that {plan.folder} was begun with (a data file, the "
+            "chat template or the tokenizer has changed): restore them, or choose another --name"
+        )
+    if before["precision"] != now["precision"]:
+        raise ConfigError(
+            f"dtype: {plan.folder} was begun with {before['precision']}; this machine and config give "
+            f"{now['precision']}: set dtype, bf16 and fp16 as they were, or choose another --name"
+        )
+    check_resumable(BatchLayout(**before["layout"]), plan.layout, bound_by=bound_by)
+
+
+def _bound_by(job: SFTJob, model: ModelRef, checkpoint: Path) -> str | None:
+    """Return why a run must go on with the very batch layout it was begun with, or None."""
+    if job.trainer.get("packing"):
+        return "packs of rows are counted by the batch"
+    if job.trainer.get("train_sampling_strategy", "random") not in {"random", "sequential"}:
+        return f"{job.trainer['train_sampling_strategy']} orders the rows by the batch size"
+    if job.trainer.get("accelerator_config"):
+        return "accelerator_config is set, and may deal out the rows otherwise"
+    if any(checkpoint.glob("global_step*")):
+        return "DeepSpeed's checkpoints are bound to the number of processes"
+    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    dropout = {key for key, value in config.items() if ("dropout" in key or "pdrop" in key) and value}
+    if dropout or (job.lora is not None and job.lora.dropout) or job.trainer.get("neftune_noise_alpha"):
+        return f"{', '.join(sorted(dropout)) or 'dropout or noise'} would draw other random numbers"
+    return None
+
+
+def _devices(args: SFTConfig) -> str:
+    import torch
+
+    processes = args.world_size
+    kind = args.device.type
+    threads = f", {torch.get_num_threads()} threads each" if kind == "cpu" else ""
+    return f"{processes} process{'es' if processes > 1 else ''} on {kind}{threads}"
+
+
+def _dtype(job: SFTJob) -> str:
+    return weights_dtype(job.dtype, is_lora=job.lora is not None)

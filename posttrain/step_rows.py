@@ -1,0 +1,83 @@
+"""step_rows.jsonl: the rows each step trained on, read off the very tensors that the model was given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posttrain.run_log import keep_steps
+from posttrain.train_data import TokenRow
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+class StepRows:
+    """Collects the rows of each forward pass and writes them, a line a step, as `{"step", "rows"}`."""
+
+    def __init__(self, path: Path, rows: Iterable[TokenRow]) -> None:
+        """Log to `path`; rows with equal tokens go by the first one's id."""
+        self.path = path
+        self.seen: list[str] = []
+        self.names: dict[bytes, str] = {}
+        for item in rows:
+            self.names.setdefault(_digest(item.input_ids), item.row.id)
+
+    def watch(self, base: type[SFTTrainer]) -> type[SFTTrainer]:
+        """Return the trainer class with an eye on what it trains on."""
+        log = self
+
+        class WatchedTrainer(base):  # pyright: ignore[reportGeneralTypeIssues]
+            def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+                log.seen += [log.names.get(_digest(row), "unknown") for row in rows_of(inputs)]
+                return super().training_step(model, inputs, *args, **kwargs)
+
+        return WatchedTrainer
+
+    def callback(self) -> TrainerCallback:
+        """Return the callback that writes the lines; a resumed run first takes out those it will do again."""
+        from accelerate.utils import gather_object
+        from transformers import TrainerCallback
+
+        log = self
+
+        class WriteRows(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if state.is_world_process_zero:
+                    keep_steps(log.path, state.global_step)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                rows, log.seen = gather_object(log.seen), []
+                if state.is_world_process_zero:
+                    with log.path.open("a", encoding="utf-8") as stream:
+                        line = {"step": state.global_step, "rows": rows}
+                        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+        return WriteRows()
+
+
+def rows_of(inputs: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the token ids of each row in a batch, without padding.
+
+    Args:
+        inputs: `input_ids` [B, T] with `attention_mask`, or, where rows are joined into one sequence, with
+            `position_ids` that begin again at each row.
+    """
+    ids = inputs["input_ids"].cpu()
+    if "attention_mask" in inputs:
+        for row, mask in zip(ids, inputs["attention_mask"].cpu(), strict=True):
+            yield row[mask.bool()]
+        return
+    starts = (inputs["position_ids"].cpu().flatten() == 0).nonzero().flatten()
+    yield from ids.flatten().tensor_split(starts[1:])
+
+
+def _digest(input_ids: Any) -> bytes:
+    """Return a digest of token ids, whatever integer type holds them."""
+    import numpy as np
+
+    return hashlib.sha256(np.asarray(input_ids, dtype=np.int32).tobytes()).digest()[:16]

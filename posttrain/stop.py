@@ -1,0 +1,81 @@
+"""Stopping a training run well: a signal becomes a checkpoint and a clean end."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, a scheduler's or container's end, and the warning that Slurm sends with `--signal=USR1@90`."""
+
+
+class StopRequest:
+    """Turns the first signal into a checkpoint and a stop after the step under way.
+
+    A second Ctrl-C ends the process at once. Other signals may come twice without harm: a scheduler sends them to
+    every process, and launchers hand them on besides.
+
+    All ranks stop at the same step: saving is a joint act, and the signal reaches them at different times.
+    """
+
+    def __init__(self) -> None:
+        """Start without a request."""
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def callback(self) -> TrainerCallback:
+        """Return the trainer callback that asks at each step whether to stop."""
+        from transformers import TrainerCallback
+
+        request = self
+
+        class StopOnSignal(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                request.listen()
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+                if request.is_set_anywhere():
+                    control.should_save = True
+                    control.should_training_stop = True
+                return control
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                request.restore()
+
+        return StopOnSignal()
+
+    def listen(self) -> None:
+        """Take over the signals until training ends."""
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._receive)
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def is_set_anywhere(self) -> bool:
+        """Return whether any rank was asked to stop."""
+        import torch
+        import torch.distributed as dist
+
+        asked = self.signal or 0
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            device = "cuda" if "nccl" in dist.get_backend() else "cpu"
+            flag = torch.tensor([asked], device=device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            asked = int(flag.item())
+            self.signal = asked or None
+        return bool(asked)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            print("stopping after this step, with a checkpoint; a second Ctrl-C stops at once", flush=True)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._before.pop(signal.SIGINT, signal.default_int_handler))

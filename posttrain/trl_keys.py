@@ -1,0 +1,122 @@
+"""What an SFT job makes of the keys of TRL's SFTConfig: which it manages, renames, bounds, and lets differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MANAGED = {
+    "auto_find_batch_size": "the rows of a step would change under way; choose a size that fits",
+    "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
+    "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
+    "dataset_kwargs": "the data is prepared here",
+    "dataset_num_proc": "the data is prepared here",
+    "dataset_text_field": "rows are conversations; give an untemplated text as prompt and completion",
+    "do_eval": "eval_strategy says when to evaluate",
+    "do_predict": "this job only trains",
+    "do_train": "this job only trains",
+    "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint anyway",
+    "hub_token": "it would be written to run_config.json; log in with `hf auth login`",
+    "ignore_data_skip": "a resumed run would train on rows that it has trained on",
+    "pad_token": "it comes with the tokenizer",
+    "truncation_mode": "over_length says what happens to rows over max_length",
+}
+"""Keys of TRL's SFTConfig that would do nothing or harm here, with the reason."""
+
+# fmt: off
+OPERATIONAL = frozenset({
+    "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",
+    "log_level_replica", "log_on_each_node", "disable_tqdm", "report_to", "run_name", "project",
+    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "save_strategy", "save_steps",
+    "save_total_limit", "save_on_each_node", "num_train_epochs", "max_steps", "eval_strategy",
+    "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
+    "eval_accumulation_steps", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "gradient_checkpointing",
+    "gradient_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "ddp_timeout",
+    "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy",
+    "hub_private_repo", "hub_always_push", "hub_revision",
+})
+# fmt: on
+"""Keys of TRL's SFTConfig that may change when a run is resumed."""
+
+RENAMED = {
+    "dataset_name": "data",
+    "dataset": "data",
+    "dataset_config": "data: [{path: ..., subset: ...}]",
+    "dataset_train_split": "data: [{path: ..., split: ...}]",
+    "model_name_or_path": "model",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "torch_dtype": "dtype",
+    "use_peft": "lora: {r: 16, alpha: 32}",
+    "peft_config": "lora",
+    "lora_r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "lora_target_modules": "lora.target_modules",
+    "attn_implementation": "model_init_kwargs: {attn_implementation: ...}",
+    "evaluation_strategy": "eval_strategy",
+    "group_by_length": "train_sampling_strategy: group_by_length",
+    "warmup_ratio": "warmup_steps, where a value below 1 is a share of all steps",
+    "no_cuda": "use_cpu",
+    "use_liger": "use_liger_kernel",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "push_to_hub_model_id": "hub_model_id",
+}
+"""Keys that TRL, its scripts or transformers had, or that people bring from there: what to write here."""
+
+_AT_LEAST: Mapping[str, float] = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "eval_accumulation_steps": 1,
+    "save_total_limit": 1,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "neftune_noise_alpha": 0,
+    "dataloader_num_workers": 0,
+}
+_ABOVE_0 = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
+
+
+def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
+    """Refuse what the trainer would take and fail on much later, or not at all.
+
+    Raises:
+        ValueError: naming the key, the value and the remedy.
+    """
+    for key, reason in MANAGED.items():
+        if key in trainer:
+            raise ValueError(f"{key} is set, but {reason}: remove the key")
+    for key, least in _AT_LEAST.items():
+        if (value := trainer.get(key)) is not None and value < least:
+            raise ValueError(f"{key} is {value}: it must be at least {least}")
+    for key in _ABOVE_0:
+        if (value := trainer.get(key)) is not None and value <= 0:
+            raise ValueError(f"{key} is {value}: it must be above 0")
+    if (steps := trainer.get("max_steps", -1)) != -1 and steps < 1:
+        raise ValueError(
+            f"max_steps is {steps}: it must be at least 1; leave it out to train num_train_epochs"
+        )
+    if trainer.get("fp16") and trainer.get("bf16"):
+        raise ValueError("fp16 and bf16 are both true: choose one")
+    _check_packing(trainer)
+
+
+def _check_packing(trainer: Mapping[str, Any]) -> None:
+    """Refuse joined rows without flash attention: they would attend to each other."""
+    joins_rows = trainer.get("packing") or trainer.get("padding_free")
+    kwargs = trainer.get("model_init_kwargs") or {}
+    attention = str(kwargs.get("attn_implementation", "")) if isinstance(kwargs, dict) else str(kwargs)
+    if joins_rows and "flash" not in attention:
+        raise ValueError(
+            "packing and padding_free put several rows into one sequence, and only flash attention "
+            "keeps them apart: add model_init_kwargs: {attn_implementation: flash_attention_2}, or "
+            "leave them out"
+        )
+    if joins_rows and trainer.get("packing_strategy") == "wrapped":
+        raise ValueError(
+            "packing_strategy is 'wrapped', which cuts rows anywhere and loses their ends: use bfd"
+        )
