@@ -66,7 +66,7 @@ class ProcessLog:
             return find_cause(file.read().decode("utf-8", "replace"))
 
     def keep(self) -> Path | None:
-        """Move the file to where it outlives the engine, and return its path; None if there is none."""
+        """Copy the file to where it outlives the engine, and return its path; None if there is none."""
         if not self.path.is_file():
             return None
         fd, kept = tempfile.mkstemp(prefix="lengthwise-vllm-log-", suffix=".txt")

@@ -153,9 +153,9 @@ class Engine:
             cap = min(cap, len(words) // 2)
         if fault == "thinking_cut":
             cap = min(cap, num_thought - 1)
+        truncated = cap < num_thought + len(words)
         num_tokens = min(cap, num_thought + len(words))
         num_thought = min(cap, num_thought)
-        truncated = cap < num_thought + len(words)
         return Completion(
             text="".join(words[: cap - num_thought]) if truncated else text,
             finish_reason="length" if truncated else "stop",
