@@ -72,14 +72,14 @@ class Draft:
                 "index": section.index,
                 "planned_words": section.num_words,
                 "words": best.num_words,
-                "tokens": best.reply.num_tokens,
+                "tokens": best.reply.num_answer_tokens,
                 "text": best.text,
                 "taken": tries.index(best),
                 "tries": [
                     {
                         "attempt": one.attempt,
                         "finish_reason": one.reply.finish_reason,
-                        "tokens": one.reply.num_tokens,
+                        "tokens": one.reply.num_answer_tokens,
                         "words": one.num_words,
                         "label_stripped": one.text != one.reply.text.strip(),
                         "faults": [str(fault) for fault in one.faults],

@@ -61,7 +61,12 @@ class Task(Protocol):
 
 
 def score_completion(
-    task: Task, sample: Sample, text: str, finish_reason: str | None, num_tokens: int | None
+    task: Task,
+    sample: Sample,
+    text: str,
+    finish_reason: str | None,
+    num_tokens: int | None,
+    num_reasoning_tokens: int = 0,
 ) -> dict[str, Any]:
     """Return all that is known of one completion: counts by every counter, flags, metrics and slices.
 
@@ -74,6 +79,7 @@ def score_completion(
         text: the reply without its thinking part.
         finish_reason: why it ended; None where nobody recorded it, which counts as unknown, not as fine.
         num_tokens: generated tokens, None if unknown.
+        num_reasoning_tokens: those of them that are no answer; the count `tokens` leaves them out.
 
     Raises:
         ValueError: if the task has no score for such a length target.
@@ -85,7 +91,11 @@ def score_completion(
         "requested": None if sample.length is None else sample.length.to_dict(),
         "finish_reason": finish_reason,
         "num_tokens": num_tokens,
-        "counts": {**count_all(text), "tokens": num_tokens},
+        "num_reasoning_tokens": num_reasoning_tokens,
+        "counts": {
+            **count_all(text),
+            "tokens": None if num_tokens is None else num_tokens - num_reasoning_tokens,
+        },
         "metrics": task.score(sample, text, finish_reason),
         "flags": found,
         "slices": task.slices(sample),

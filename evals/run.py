@@ -270,7 +270,12 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
                 "resps": [completion.text],
                 "filtered_resps": [completion.text],
                 **score_completion(
-                    planned.task, sample, completion.text, completion.finish_reason, completion.num_tokens
+                    planned.task,
+                    sample,
+                    completion.text,
+                    completion.finish_reason,
+                    completion.num_tokens,
+                    completion.num_reasoning_tokens,
                 ),
             }
             for index, completion in enumerate(completions)

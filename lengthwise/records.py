@@ -157,7 +157,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens one completion cost; with several completions of one prompt, the prompt counts once."""
+    """Tokens one completion cost. The prompt of several completions counts once where it was read once."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -190,15 +190,24 @@ class Completion:
     """What a model returned. `finish_reason` travels with the text: a cut text is never called long."""
 
     text: str
+    """The answer. What a model thinks before it is in `reasoning`."""
     finish_reason: FinishReason
     num_tokens: int
+    """All generated tokens, of the thinking part too."""
     token_ids: tuple[int, ...] | None = None
+    """All generated tokens, as `num_tokens` counts them."""
     reasoning: str | None = None
     num_reasoning_tokens: int = 0
+    """The part of `num_tokens` up to and with the end of the thinking part."""
     model: str = ""
     logprobs: tuple[float, ...] | None = None
     """Log-probability of each generated token, shape [num_tokens], raw distribution (no temperature)."""
     usage: Usage = Usage()
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """The generated tokens without those of the thinking part."""
+        return self.num_tokens - self.num_reasoning_tokens
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready map that `from_dict` restores exactly."""

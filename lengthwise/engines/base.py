@@ -53,6 +53,7 @@ class Sampling:
     max_tokens: int | None = None
     """Cap on generated tokens; None means what is left of the context, never a hidden default."""
     stop: tuple[str, ...] = ()
+    """Strings that end the answer; a thinking part does not stop at them."""
     seed: int | None = None
     json_schema: Mapping[str, Any] | None = None
     logprobs: bool = False

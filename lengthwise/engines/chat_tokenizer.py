@@ -1,18 +1,32 @@
-"""Renders prompts with a model's own chat template, to token ids, once."""
+"""Renders prompts with a model's own chat template, to token ids, once; and reads its replies' thinking part."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from lengthwise.records import Prompt
+from lengthwise.engines.base import Sampling
+from lengthwise.engines.reasoning import (
+    AUTO,
+    begins_inside,
+    count_reasoning_tokens,
+    cut_at_stop,
+    find_tags,
+    split_reasoning,
+)
+from lengthwise.records import Completion, Prompt
 from lengthwise.value_types import ConfigError
+
+_TAIL = 32
+"""Tokens at the end of a rendered prompt that tell whether the template has opened the thinking part."""
 
 
 class ChatTokenizer:
     """A model's tokenizer and chat template. Ids, not text, go to the model: no second BOS, no drift."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, reasoning_tags: str | list[str] | None = AUTO):
         """Load the tokenizer of the model in `folder`.
 
         Raises:
@@ -26,11 +40,76 @@ class ChatTokenizer:
                 f"model: {folder} has no chat template (a base model?): add a chat_template.jinja to the "
                 "folder or choose an instruct model"
             )
+        self._added = self.tokenizer.get_added_vocab()
+        self.tags = find_tags(reasoning_tags, str(self.tokenizer.chat_template), self._added)
+        """The marks of the model's thinking part, None if it does not think."""
+        self._special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         self._encode = lru_cache(maxsize=1024)(self._render)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the ids of the rendered prompt, shape [num_prompt_tokens]; a prefill stays open at its end."""
         return list(self._encode(prompt))
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a plain text."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def begins_inside(self, prompt: Prompt) -> bool:
+        """Tell whether a reply to `prompt` begins inside its thinking part."""
+        if self.tags is None:
+            return False
+        return begins_inside(self.tags, prompt, self.tokenizer.decode(self.encode(prompt)[-_TAIL:]))
+
+    def for_model(self, sampling: Sampling) -> Sampling:
+        """Return how the model is to be asked: a thinking one without the stop strings.
+
+        They are meant for the answer, and are looked for there by `separate`.
+        """
+        return sampling if self.tags is None else replace(sampling, stop=())
+
+    def separate(self, completion: Completion, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Return a completion with its thinking part taken out of the text; `num_tokens` still counts all.
+
+        Args:
+            completion: a reply as generated, with its token ids.
+            prompt: what it replies to.
+            sampling: how it was asked for; stop strings are applied to the answer.
+        """
+        if self.tags is None:
+            return completion
+        ids = completion.token_ids or ()
+        text = completion.text
+        if self._special & {self.tags.open, self.tags.close}:
+            text = self._text_with_tags(ids)
+        answer, reasoning = split_reasoning(
+            text,
+            self.tags,
+            inside=self.begins_inside(prompt),
+            has_grammar=sampling.json_schema is not None,
+        )
+        answer, stopped = cut_at_stop(answer, sampling.stop)
+        num_reasoning_tokens = 0
+        if reasoning is not None:
+            close_id = self._added.get(self.tags.close)
+            num_reasoning_tokens = count_reasoning_tokens(ids, self._decode, self.tags, close_id=close_id)
+        return replace(
+            completion,
+            text=answer,
+            finish_reason="stop" if stopped else completion.finish_reason,
+            reasoning=reasoning,
+            num_reasoning_tokens=num_reasoning_tokens,
+        )
+
+    def _text_with_tags(self, ids: Sequence[int]) -> str:
+        """Return the reply with tags that are special tokens, which an engine leaves out of its text."""
+        assert self.tags is not None
+        text = self._decode(ids)
+        for token in self._special - {self.tags.open, self.tags.close}:
+            text = text.replace(token, "")
+        return text
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def _render(self, prompt: Prompt) -> tuple[int, ...]:
         prefill = prompt[-1].role == "assistant"

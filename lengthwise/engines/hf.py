@@ -13,6 +13,7 @@ from lengthwise.config import option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
 from lengthwise.engines.chat_tokenizer import ChatTokenizer
+from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import folder_digest, resolve_model
 from lengthwise.records import Completion, Prompt, Usage, digest
@@ -25,7 +26,12 @@ class Config:
     max_model_len: int | None = option(None, help="context in tokens; default: the model's own")
     dtype: str = option("auto", help="auto: bfloat16 where it is native, else float32; or a dtype's name")
     device: str = option("auto", help="auto, cpu, cuda", operational=True)
+    reasoning_tags: str | list[str] | None = option(AUTO, help=TAGS_HELP)
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
+
+    def __post_init__(self) -> None:
+        """Refuse tags that are none."""
+        check_tags(self.reasoning_tags)
 
 
 class Engine:
@@ -50,7 +56,7 @@ class Engine:
         from transformers import AutoModelForCausalLM
 
         self._ref = resolve_model(*self._spec)
-        self._tokenizer = ChatTokenizer(self._ref.path)
+        self._tokenizer = ChatTokenizer(self._ref.path, self.config.reasoning_tags)
         device = self.config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -109,8 +115,9 @@ class Engine:
             folder = Path(adapter) if adapter is not None else self._ref.adapter
             self._use_adapter(folder)
             cancelled = threading.Event()
+            asked = self._tokenizer.for_model(sampling)
             work = asyncio.create_task(
-                asyncio.to_thread(self._generate, ids, sampling, sampling.max_tokens or room, cancelled)
+                asyncio.to_thread(self._generate, ids, asked, sampling.max_tokens or room, cancelled)
             )
             try:
                 completions = await asyncio.shield(work)
@@ -119,7 +126,7 @@ class Engine:
                 await asyncio.wait([work])  # the thread must be done with the model before the next request
                 raise
         self._log.write("finished", prompt, sampling, adapter)
-        return completions
+        return [self._tokenizer.separate(reply, prompt, sampling) for reply in completions]
 
     def _use_adapter(self, folder: Path | None) -> None:
         if folder is None:

@@ -1,23 +1,43 @@
-"""Any OpenAI-compatible server, one or many base URLs, through the `openai` client.
+"""Any OpenAI-compatible server, one or many base URLs.
 
-The client itself retries 408, 409, 429, 5xx and timeouts with back-off and jitter and honours Retry-After; what
-it does not know is that there may be other servers: a call whose server fails goes to the next one, and the
-failing one rests for a while.
+This file says what is asked and what is made of an answer. How servers that fail are dealt with is in
+`lengthwise.engines.openai_servers`.
+
+`n` completions are n requests with seeds of their own. One request with `n` would have the prompt read once, but
+servers then tell the tokens of all choices together, and some ignore `n`; counts that are not a choice's own are no
+measure of its length. With a prefix cache (vLLM's) the prompt costs little again; each completion's `usage` says
+what its own request cost, retries whose cost a server told included.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from lengthwise.config import option
-from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
+from lengthwise.config import ConfigError, option
+from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.openai_messages import (
+    Answer,
+    Fault,
+    chat_request,
+    seed_of_choice,
+    share_of_reasoning,
+)
+from lengthwise.engines.openai_servers import Patience, Servers
+from lengthwise.engines.reasoning import (
+    AUTO,
+    TAGS_HELP,
+    THINK,
+    check_tags,
+    cut_at_stop,
+    find_tags,
+    split_reasoning,
+)
 from lengthwise.engines.request_log import RequestLog
-from lengthwise.records import Completion, Prompt, Usage, digest
-
-_REST_SECONDS = 30.0
+from lengthwise.records import Completion, Prompt, digest
 
 
 @dataclass(kw_only=True)
@@ -35,30 +55,47 @@ class Config:
     context_length: int | None = option(None, help="tokens; default: what the server says (vLLM does)")
     tokenizer: str | None = option(
         None,
-        help="model id whose tokenizer counts prompt tokens exactly; default: an estimate from characters",
+        help="model id whose tokenizer counts tokens exactly; default: prompts are estimated from characters",
     )
-    timeout_seconds: float = option(600.0, help="longest wait for one answer", operational=True)
-    max_retries: int = option(6, help="retries at one server before the next is tried", operational=True)
+    wait_seconds: float = option(
+        0.0, help="at the start, how long to wait for a server that is still loading", operational=True
+    )
+    timeout_seconds: float = option(
+        600.0, help="longest wait for one answer, from sending to its last byte", operational=True
+    )
+    max_retries: int = option(
+        6,
+        help="retries of one request after a server's fault; being told to wait (429) is none",
+        operational=True,
+    )
+    max_in_flight: int = option(
+        256, help="most requests under way at one server; fewer when it is overloaded", operational=True
+    )
+    dead_after_seconds: float = option(
+        300.0, help="stop the run when no server has worked for this long", operational=True
+    )
     json_schema: bool = option(True, help="the server follows response_format json_schema")
     prefill: bool = option(False, help="the server continues a last assistant turn (vLLM does)")
     seeds: bool = option(True, help="the server takes a seed")
     extra_body: dict[str, Any] = option(
         default_factory=dict, help="further request fields, passed as they are"
     )
+    reasoning_tags: str | list[str] | None = option(
+        AUTO, help=TAGS_HELP + "; auto without a tokenizer takes <think>"
+    )
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
 
     def __post_init__(self) -> None:
-        """Refuse an empty list of servers."""
+        """Refuse values that no run can have."""
+        check_tags(self.reasoning_tags)
         if not self.base_urls:
             raise ValueError("base_urls: give at least one server, such as http://127.0.0.1:8000/v1")
-
-
-@dataclass
-class _Server:
-    url: str
-    client: Any
-    in_flight: int = 0
-    resting_until: float = 0.0
+        for name, least in (("max_in_flight", 1), ("max_retries", 0), ("wait_seconds", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        for name in ("timeout_seconds", "dead_after_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give seconds above 0")
 
 
 class Engine:
@@ -73,82 +110,47 @@ class Engine:
             prefill=config.prefill, json_schema=config.json_schema, seeds=config.seeds, adapters=True
         )
         self._log = RequestLog(config.request_log)
-        self._servers: list[_Server] = []
+        self._servers = Servers(
+            config.base_urls,
+            model=self.model,
+            key_variable=config.api_key_env,
+            max_in_flight=config.max_in_flight,
+            patience=Patience(
+                wait_seconds=config.wait_seconds,
+                timeout_seconds=config.timeout_seconds,
+                max_retries=config.max_retries,
+                dead_after_seconds=config.dead_after_seconds,
+            ),
+        )
         self._tokenizer: Any = None
+        self._is_guess = config.reasoning_tags == AUTO and config.tokenizer is None
+        self._tags = THINK if self._is_guess else find_tags(config.reasoning_tags, "")
 
     async def start(self) -> None:
         """Reach the servers and learn the context length.
 
         Raises:
-            EngineError: if no server answers, or none serves the model.
+            ConfigError: for a model that is not served, a refused key, or an unknown context length.
+            EngineError: if no server answers within `wait_seconds`.
         """
-        from openai import AsyncOpenAI
-
-        key = os.environ.get(self.config.api_key_env) or "none"
-        self._servers = [
-            _Server(
-                url,
-                AsyncOpenAI(
-                    base_url=url,
-                    api_key=key,
-                    timeout=self.config.timeout_seconds,
-                    max_retries=self.config.max_retries,
-                ),
-            )
-            for url in self.config.base_urls
-        ]
         if self.config.tokenizer is not None:
             from lengthwise.engines.chat_tokenizer import ChatTokenizer
             from lengthwise.models import resolve_model
 
-            self._tokenizer = ChatTokenizer(resolve_model(self.config.tokenizer).path)
-        await self._probe()
-
-    async def _probe(self) -> None:
-        from openai import APIConnectionError, APIStatusError
-
-        errors = []
-        for server in self._servers:
-            try:
-                served = {model.id: model async for model in server.client.models.list()}
-            except APIConnectionError as error:
-                errors.append(f"{server.url}: {error}")
-                server.resting_until = time.monotonic() + _REST_SECONDS
-                continue
-            except APIStatusError as error:
-                if error.status_code in (404, 405):  # no model list is offered: the first call will tell
-                    served = {}
-                else:
-                    errors.append(f"{server.url}: HTTP {error.status_code} {error.message}")
-                    continue
-            except (
-                ValueError,
-                AttributeError,
-            ):  # the client passes on what is no JSON, as text or as an error
-                errors.append(f"{server.url}: no model list in the answer (most base URLs end in /v1)")
-                continue
-            if served and self.model not in served:
-                raise EngineError(
-                    f"model: {server.url} does not serve {self.model!r}; it serves {', '.join(sorted(served))}"
-                )
-            told = getattr(served.get(self.model), "max_model_len", None)
-            if told and self.config.context_length is None:
-                self.context_length = min(told, self.context_length or told)
-        if len(errors) == len(self._servers):
-            raise EngineError(
-                "engine: no server answers (is it up, is the port right?): " + "; ".join(errors)
-            )
+            path = resolve_model(self.config.tokenizer).path
+            self._tokenizer = ChatTokenizer(path, self.config.reasoning_tags)
+            self._tags = self._tokenizer.tags
+        await self._servers.open(os.environ.get(self.config.api_key_env) or "none")
+        self.context_length = self.config.context_length or self._servers.max_model_len or 0
         if not self.context_length:
-            raise EngineError(
+            raise ConfigError(
                 "engine: the server does not tell its context length: set engine.context_length (tokens), and "
                 f"check that the base URL is right (most end in /v1): {', '.join(self.config.base_urls)}"
             )
 
     async def stop(self) -> None:
         """Close the connections."""
-        for server in self._servers:
-            await server.client.close()
-        self._servers = []
+        await self._servers.close()
         self._log.close()
 
     def weights_identity(self, adapter: str | None = None) -> str:
@@ -164,129 +166,105 @@ class Engine:
     async def generate(
         self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
     ) -> list[Completion]:
-        """Return `sampling.n` completions from the least busy server.
+        """Return `sampling.n` completions, each from the server that is least busy.
 
         Raises:
-            ContextOverflow: if the prompt cannot fit.
-            EngineError: if no server gives an answer after all retries.
+            ContextOverflow: if prompt and `max_tokens` cannot fit; before anything is sent where that is known.
+            EngineDead: if no server works any more, or none will ever take such requests.
+            EngineError: if there is no answer after all retries, or the request was refused.
         """
-        if self.count_tokens(prompt) >= self.context_length:
-            raise ContextOverflow(
-                f"a prompt of about {self.count_tokens(prompt)} tokens does not fit the context of "
-                f"{self.context_length}"
-                + ("" if self._tokenizer else ": set engine.tokenizer to the model's id for an exact count")
+        self._check_room(prompt, sampling)
+        if sampling.n > 1 and sampling.temperature == 0:
+            raise EngineError(
+                f"{sampling.n} completions at temperature 0 would be equal: ask for 1 or raise the temperature"
             )
-        request = self._request(prompt, sampling, adapter or self.model)
         self._log.write("started", prompt, sampling, adapter)
-        response = await self._ask(request)
+        completions = await _all_or_none(
+            [
+                self._complete(
+                    prompt,
+                    replace(sampling, seed=seed_of_choice(sampling.seed, index)),
+                    adapter or self.model,
+                )
+                for index in range(sampling.n)
+            ]
+        )
         self._log.write("finished", prompt, sampling, adapter)
-        return _completions(response)
+        return completions
 
-    def _request(self, prompt: Prompt, sampling: Sampling, model: str) -> dict[str, Any]:
-        request: dict[str, Any] = {
-            "model": model,
-            "messages": [m.to_dict() for m in prompt],
-            "n": sampling.n,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        if sampling.max_tokens is not None:
-            request["max_tokens"] = sampling.max_tokens
-        if sampling.stop:
-            request["stop"] = list(sampling.stop)
-        if sampling.seed is not None and self.config.seeds:
-            request["seed"] = sampling.seed
-        if sampling.json_schema is not None:
-            request["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "schema": dict(sampling.json_schema), "strict": True},
-            }
-        extra = dict(self.config.extra_body)
-        if sampling.top_k is not None:
-            extra["top_k"] = sampling.top_k
-        if sampling.repetition_penalty != 1.0:
-            extra["repetition_penalty"] = sampling.repetition_penalty
-        if prompt[-1].role == "assistant":
-            extra |= {"continue_final_message": True, "add_generation_prompt": False}
-        if extra:
-            request["extra_body"] = extra
-        return request
-
-    async def _ask(self, request: dict[str, Any]) -> Any:
-        from openai import APIConnectionError, APIStatusError
-
-        errors = []
-        for server in self._by_readiness():
-            server.in_flight += 1
-            try:
-                return await server.client.chat.completions.create(**request)
-            except APIConnectionError as error:  # time-outs included
-                errors.append(f"{server.url}: {error}")
-            except APIStatusError as error:
-                if error.status_code not in (408, 409, 429) and error.status_code < 500:
-                    raise _refused(error, server.url) from error
-                errors.append(f"{server.url}: HTTP {error.status_code}")
-            except ValueError as error:
-                errors.append(f"{server.url}: an answer that is no JSON ({error})")
-            finally:
-                server.in_flight -= 1
-            server.resting_until = time.monotonic() + _REST_SECONDS
-        raise EngineError(f"no answer after {self.config.max_retries} retries each: " + "; ".join(errors))
-
-    def _by_readiness(self) -> list[_Server]:
-        now = time.monotonic()
-        return sorted(self._servers, key=lambda s: (s.resting_until > now, s.in_flight))
-
-
-def _refused(error: Any, url: str) -> EngineError:
-    text = str(error)
-    too_long = "context" in text.lower() or "maximum model length" in text.lower()
-    if error.status_code == 400 and too_long:
-        return ContextOverflow(f"{url} refused the prompt as too long: {text}")
-    return EngineError(f"{url} refused the request with HTTP {error.status_code}: {text}")
-
-
-_FINISH: dict[str | None, Literal["stop", "length", "content_filter", "abort"]] = {
-    "stop": "stop",
-    "length": "length",
-    "content_filter": "content_filter",
-    "tool_calls": "stop",
-}
-
-
-def _completions(response: Any) -> list[Completion]:
-    if not getattr(response, "choices", None):  # the client hands on a page of text as a str
-        raise EngineError("the server answered without a single choice")
-    usage = response.usage
-    num_choices = len(response.choices)
-    details = getattr(usage, "completion_tokens_details", None)
-    num_reasoning_tokens = getattr(details, "reasoning_tokens", None) or 0
-    cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
-    completions = []
-    for index, choice in enumerate(response.choices):
-        # Not a field of OpenAI's: vLLM calls it reasoning, other servers reasoning_content.
-        reasoning = getattr(choice.message, "reasoning", None) or getattr(
-            choice.message, "reasoning_content", None
-        )
-        # The API counts the tokens of all choices together; the shares add up to its count.
-        num_tokens = _share(usage.completion_tokens, num_choices, index) if usage else 0
-        completions.append(
-            Completion(
-                text=choice.message.content or "",
-                finish_reason=_FINISH.get(choice.finish_reason, "abort"),
-                num_tokens=num_tokens,
-                reasoning=reasoning,
-                num_reasoning_tokens=_share(num_reasoning_tokens, num_choices, index),
-                model=response.model,
-                usage=Usage(
-                    prompt_tokens=usage.prompt_tokens if usage and index == 0 else 0,
-                    cached_tokens=cached if index == 0 else 0,
-                    completion_tokens=num_tokens,
-                ),
+    def _check_room(self, prompt: Prompt, sampling: Sampling) -> None:
+        num_prompt_tokens = self.count_tokens(prompt)
+        # An estimate, on the high side, may refuse what cannot fit but must not refuse what nearly fits.
+        wanted = 1 if self._tokenizer is None else sampling.max_tokens or 1
+        if num_prompt_tokens + wanted > self.context_length:
+            about = "about " if self._tokenizer is None else ""
+            remedy = "" if self._tokenizer else ": set engine.tokenizer to the model's id for an exact count"
+            raise ContextOverflow(
+                f"a prompt of {about}{num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
+                f"context of {self.context_length}{remedy}"
             )
+
+    async def _complete(self, prompt: Prompt, sampling: Sampling, model: str) -> Completion:
+        # Stop strings are for the answer. A server's model is not known to think unless somebody says so.
+        thinks = self._tags is not None and not self._is_guess
+        asked = replace(sampling, stop=()) if thinks else sampling
+        request = chat_request(
+            prompt, asked, model, seeds=self.config.seeds, extra_body=self.config.extra_body
         )
-    return completions
+        return await self._servers.ask(
+            request, lambda answer, is_proven: self._completion(answer, prompt, sampling, is_proven)
+        )
+
+    def _completion(self, answer: Answer, prompt: Prompt, sampling: Sampling, is_proven: bool) -> Completion:
+        """Return an answer as a completion, its thinking part apart.
+
+        Raises:
+            Fault: if nobody knows how many tokens it has.
+        """
+        text, reasoning = answer.text, answer.reasoning
+        if reasoning is None:
+            inside = None if self._tokenizer is None else self._tokenizer.begins_inside(prompt)
+            text, reasoning = split_reasoning(
+                text, self._tags, inside=inside, has_grammar=sampling.json_schema is not None
+            )
+        num_tokens = answer.num_tokens
+        if num_tokens is None:
+            num_tokens = self._count_reply(answer, is_proven)
+        num_reasoning_tokens = answer.num_reasoning_tokens or 0
+        if reasoning is not None and not num_reasoning_tokens:
+            num_reasoning_tokens = self._count_reasoning(num_tokens, reasoning, text)
+        text, stopped = cut_at_stop(text, sampling.stop)
+        return Completion(
+            text=text,
+            finish_reason="stop" if stopped else answer.finish_reason,
+            num_tokens=num_tokens,
+            reasoning=reasoning,
+            num_reasoning_tokens=num_reasoning_tokens,
+            model=answer.model,
+            usage=answer.usage,
+        )
+
+    def _count_reply(self, answer: Answer, is_proven: bool) -> int:
+        if self._tokenizer is not None:
+            return self._tokenizer.count((answer.reasoning or "") + answer.text)
+        words = (
+            "the server does not say how many tokens it generated (no usage): set engine.tokenizer to the model's id, "
+            "to count them here"
+        )
+        raise Fault("bad", words) if is_proven else EngineDead(f"engine: {words}")
+
+    def _count_reasoning(self, num_tokens: int, reasoning: str, answer: str) -> int:
+        if self._tokenizer is None:
+            return share_of_reasoning(num_tokens, reasoning, answer)
+        return max(0, num_tokens - self._tokenizer.count(answer))
 
 
-def _share(total: int, num_parts: int, index: int) -> int:
-    return total // num_parts + (index < total % num_parts)
+async def _all_or_none(calls: Sequence[Coroutine[Any, Any, Completion]]) -> list[Completion]:
+    """Run the calls side by side; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

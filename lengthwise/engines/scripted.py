@@ -15,11 +15,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from lengthwise.config import option
-from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
+from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.records import Completion, Prompt, Usage, digest
 
-FAULTS = ("empty", "refusal", "truncated", "malformed", "error", "hang")
+FAULTS = (
+    "empty",
+    "refusal",
+    "truncated",
+    "malformed",
+    "error",
+    "hang",
+    "rate_limit",
+    "thinking",
+    "thinking_cut",
+    "dead",
+)
+"""What a call may end in. `thinking` is none: the reply has a thinking part before its answer; with
+`thinking_cut` the cap is hit before that part ends. `rate_limit` is an engine's error after its own patience with a
+server that says 429, `error` one after retries, and `dead` the end of the engine for all calls."""
+
+_NUM_THINKING_WORDS = 20
 
 Responder = Callable[[Prompt, Sampling, int], str]
 """(prompt, sampling, draw) -> text; `draw` is 32 bits that depend on the prompt and the seed only."""
@@ -115,6 +131,10 @@ class Engine:
         await asyncio.sleep(3600 if fault == "hang" else self.config.delay_seconds)
         if fault == "error":
             raise EngineError("scripted fault: the server answered 500 until the retries were used up")
+        if fault == "rate_limit":
+            raise EngineError("scripted fault: the server answered 429 until the retries were used up")
+        if fault == "dead":
+            raise EngineDead("scripted fault: the engine died")
         text = self._responder(prompt, sampling, draw)
         if fault == "empty":
             text = ""
@@ -125,18 +145,25 @@ class Engine:
         for stop in sampling.stop:
             text = text.partition(stop)[0]
         words = re.findall(r"\S+\s*", text)
-        cut = self.context_length - self.count_tokens(prompt)
+        num_thought = _NUM_THINKING_WORDS if fault in ("thinking", "thinking_cut") else 0
+        cap = self.context_length - self.count_tokens(prompt)
         if sampling.max_tokens is not None:
-            cut = sampling.max_tokens
+            cap = sampling.max_tokens
         if fault == "truncated":
-            cut = min(cut, len(words) // 2)
-        truncated = cut < len(words)
+            cap = min(cap, len(words) // 2)
+        if fault == "thinking_cut":
+            cap = min(cap, num_thought - 1)
+        truncated = cap < num_thought + len(words)
+        num_tokens = min(cap, num_thought + len(words))
+        num_thought = min(cap, num_thought)
         return Completion(
-            text="".join(words[:cut]) if truncated else text,
+            text="".join(words[: cap - num_thought]) if truncated else text,
             finish_reason="length" if truncated else "stop",
-            num_tokens=min(cut, len(words)),
+            num_tokens=num_tokens,
+            reasoning=prose(draw, num_thought) if num_thought else None,
+            num_reasoning_tokens=num_thought,
             model=self.model,
-            usage=Usage(prompt_tokens=num_prompt_tokens, completion_tokens=min(cut, len(words))),
+            usage=Usage(prompt_tokens=num_prompt_tokens, completion_tokens=num_tokens),
         )
 
     def _fault(self, draw: int) -> str | None:

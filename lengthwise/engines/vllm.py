@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
-from contextlib import suppress
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lengthwise.config import option
+from lengthwise.config import ConfigError, did_you_mean, option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import (
     Capabilities,
@@ -28,13 +29,19 @@ from lengthwise.engines.base import (
 from lengthwise.engines.chat_tokenizer import ChatTokenizer
 from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
 from lengthwise.engines.orphans import children_die_with_us
+from lengthwise.engines.process_log import ProcessLog, one_line
+from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
+from lengthwise.engines.scratch import Scratch
+from lengthwise.engines.vllm_messages import completion_of, sampling_params
 from lengthwise.models import folder_digest, resolve_model
-from lengthwise.records import Completion, Prompt, Usage, digest
+from lengthwise.records import Completion, Prompt, digest
 
-_DEAD = (
-    "vLLM's engine process died (out of memory?): its log above says why. Start the same command again to go on "
-    "where it stopped"
+_MEMORY = re.compile(r"memory|: -9|killed", re.IGNORECASE)
+_KILLED = "it logged no error, so it was killed, as the system does when memory runs out"
+_LESS_MEMORY = (
+    "It takes less memory with a lower engine.max_model_len, and a lower engine.cpu_kv_cache_gib on CPU or "
+    "engine.gpu_memory_utilization on a GPU"
 )
 
 
@@ -57,10 +64,15 @@ class Config:
     tensor_parallel_size: int = option(1, help="GPUs one replica spans", operational=True)
     gpu_memory_utilization: float = option(0.9, help="share of GPU memory vLLM may take", operational=True)
     cpu_kv_cache_gib: int = option(2, help="KV cache on CPU, GiB", operational=True)
+    reasoning_tags: str | list[str] | None = option(AUTO, help=TAGS_HELP)
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
     options: dict[str, Any] = option(
         default_factory=dict, help="any further argument of vLLM's AsyncEngineArgs, by its own name"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse tags that are none."""
+        check_tags(self.reasoning_tags)
 
 
 class Engine:
@@ -82,18 +94,24 @@ class Engine:
         self._loading = asyncio.Lock()
         self._default_slot: LoraSlot | None = None
         """What answers without a named adapter: the model's own adapter, or the zeros that stand for the base."""
-        self._scratch: Path | None = None
+        self._process_log: ProcessLog
+        self._epitaph = ""
+        self._open = ExitStack()
+        """What `stop` has to undo."""
 
     async def start(self) -> None:
         """Load the model.
 
         Raises:
+            ConfigError: for an option that vLLM does not have, or an adapter that it cannot serve.
             EngineError: if vLLM is not installed or cannot load the model.
         """
         self._ref = resolve_model(*self._spec)
-        self._tokenizer = ChatTokenizer(self._ref.path)
-        self._scratch = Path(tempfile.mkdtemp(prefix="lengthwise-adapters-"))
-        self._slots = LoraSlots(self._scratch, self._ref.path)
+        self._tokenizer = ChatTokenizer(self._ref.path, self.config.reasoning_tags)
+        scratch = Scratch()
+        self._open.callback(scratch.remove)
+        self._process_log = ProcessLog(scratch.path / "vllm.log")
+        self._slots = LoraSlots(scratch.path, self._ref.path)
         self._uses_lora = self.config.enable_lora or self._ref.adapter is not None
         wanted_rank = lora_rank(self._ref.adapter) if self._ref.adapter else 16
         self._max_rank = served_rank(self.config.max_lora_rank or wanted_rank)
@@ -112,15 +130,42 @@ class Engine:
             self._default_slot = self._slots.slot(self._ref.adapter, self._max_rank)
         elif self._uses_lora and on_cpu:
             # vLLM 0.32 on CPU takes index -1, "no adapter", for the last slot.
-            zeros = write_zero_adapter(self._ref.path, self._scratch / "base")
+            zeros = write_zero_adapter(self._ref.path, scratch.path / "base")
             self._default_slot = self._slots.slot(zeros, self._max_rank)
-        with children_die_with_us():
-            # Not in a thread: the engine's processes are bound to the life of the thread that starts them.
-            try:
-                self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments(on_cpu)))
-            except Exception as error:  # vLLM raises whatever its loaders raise
-                raise EngineError(f"engine: vLLM could not load {self.model}: {error}") from error
+        arguments = self._arguments(on_cpu)
+        _refuse_unknown(arguments, [f.name for f in fields(AsyncEngineArgs)])
+        self._engine = self._start_processes(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)))
         self.context_length = self._engine.model_config.max_model_len
+
+    def _start_processes(self, start: Callable[[], Any]) -> Any:
+        log = self._process_log
+        print(f"vllm: loading {self.model}; its log is {log.path}", file=sys.stderr)
+        try:
+            # Not in a thread: the engine's processes are bound to the life of the thread that starts them.
+            with children_die_with_us(), log.capture():
+                engine = start()
+        except Exception as error:  # vLLM raises whatever its loaders raise
+            cause = one_line(error)
+            if "root cause" in cause:  # one of its processes failed, and only its log says why
+                cause = log.cause() or cause
+            raise EngineError(self._failure(f"vLLM could not load {self.model}", cause)) from error
+        self._open.enter_context(log.capture_logger("vllm"))
+        return engine
+
+    def _failure(self, what: str, cause: str) -> str:
+        """Return one message that says what failed and why, what takes less memory, and where the rest is."""
+        message = f"engine: {what}: {cause.rstrip('.')}."
+        if _MEMORY.search(cause):
+            message += f" {_LESS_MEMORY}."
+        kept = self._process_log.keep()
+        return f"{message} The whole log: {kept}." if kept else message
+
+    def _dead(self) -> EngineDead:
+        if not self._epitaph:  # every request under way meets the same death: one log is kept of it
+            logged = self._process_log.cause()
+            cause = f"the last error in its log is {logged}" if logged else _KILLED
+            self._epitaph = self._failure("vLLM's engine process died", cause)
+        return EngineDead(f"{self._epitaph} Start the same command again to go on where it stopped")
 
     def _arguments(self, on_cpu: bool) -> dict[str, Any]:
         config = self.config
@@ -155,8 +200,7 @@ class Engine:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._open.close()
         self._log.close()
 
     def weights_identity(self, adapter: str | None = None) -> str:
@@ -190,7 +234,8 @@ class Engine:
         self._log.write("started", prompt, sampling, adapter)
         output = await self._run(ids, sampling, room, lora)
         self._log.write("finished", prompt, sampling, adapter)
-        return [self._completion(output, index) for index in range(len(output.outputs))]
+        replies = [completion_of(output, index, self.model) for index in range(len(output.outputs))]
+        return [self._tokenizer.separate(reply, prompt, sampling) for reply in replies]
 
     async def _run(self, ids: list[int], sampling: Sampling, room: int, lora: Any) -> Any:
         from vllm.exceptions import VLLMError
@@ -198,12 +243,12 @@ class Engine:
 
         output = None
         try:
-            params = self._sampling_params(sampling, room)
+            params = sampling_params(self._tokenizer.for_model(sampling), room)
             stream = self._engine.generate({"prompt_token_ids": ids}, params, uuid4().hex, lora_request=lora)
             async for part in stream:
                 output = part  # one, the last: see FINAL_ONLY
         except EngineDeadError as error:
-            raise EngineDead(_DEAD) from error
+            raise self._dead() from error
         except (VLLMError, ValueError) as error:
             # This one request was refused; not all errors of vLLM 0.32 are ValueErrors.
             cause = f" ({error.__cause__})" if error.__cause__ else ""
@@ -221,28 +266,6 @@ class Engine:
                 f"context of {self.context_length}: lower max_tokens or raise engine.max_model_len"
             )
         return wanted
-
-    def _sampling_params(self, sampling: Sampling, max_tokens: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-        structured = None
-        if sampling.json_schema is not None:
-            structured = StructuredOutputsParams(json=dict(sampling.json_schema))
-        return SamplingParams(
-            n=sampling.n,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k or 0,
-            repetition_penalty=sampling.repetition_penalty,
-            max_tokens=max_tokens,
-            stop=list(sampling.stop) or None,
-            # A greedy request needs no generator of its own, and batches faster without one.
-            seed=sampling.seed if sampling.temperature > 0 else None,
-            logprobs=0 if sampling.logprobs else None,
-            structured_outputs=structured,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
 
     async def _lora(self, adapter: str | None) -> Any:
         """Return vLLM's request for the adapter that should answer, loaded before any request uses it."""
@@ -266,7 +289,7 @@ class Engine:
         try:
             await self._engine.add_lora(request)
         except EngineDeadError as error:
-            raise EngineDead(_DEAD) from error
+            raise self._dead() from error
         except Exception as error:  # vLLM wraps any failure of its worker in a plain Exception
             # An adapter that failed half-way counts as loaded for vLLM: asked for again, it would be served.
             with suppress(Exception):
@@ -274,27 +297,13 @@ class Engine:
             raise EngineError(f"adapter: vLLM cannot serve {slot.folder.name}: {error}") from error
         return request
 
-    def _completion(self, output: Any, index: int) -> Completion:
-        part = output.outputs[index]
-        logprobs = None
-        if part.logprobs is not None:
-            logprobs = tuple(
-                entry[token].logprob for entry, token in zip(part.logprobs, part.token_ids, strict=True)
+
+def _refuse_unknown(arguments: Iterable[str], known: Sequence[str]) -> None:
+    for name in arguments:
+        if name not in known:
+            raise ConfigError(
+                f"engine.options: vLLM's AsyncEngineArgs has no {name!r}. {did_you_mean(name, known)}"
             )
-        first = index == 0
-        return Completion(
-            text=part.text,
-            finish_reason=part.finish_reason,
-            num_tokens=len(part.token_ids),
-            token_ids=tuple(part.token_ids),
-            model=self.model,
-            logprobs=logprobs,
-            usage=Usage(
-                prompt_tokens=len(output.prompt_token_ids) if first else 0,
-                cached_tokens=(output.num_cached_tokens or 0) if first else 0,
-                completion_tokens=len(part.token_ids),
-            ),
-        )
 
 
 def _set_environment(config: Config) -> None:

@@ -18,6 +18,7 @@ from random_adapters import write_adapter
 
 from lengthwise.engines import build_engine, scripted
 from lengthwise.engines.base import ContextOverflow, Engine, EngineError, Sampling
+from lengthwise.engines.reasoning import ReasoningTags
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Completion, Message, Prompt, Usage, user
 
@@ -161,7 +162,6 @@ def chat_reply(engine: scripted.Engine, body: dict[str, Any]) -> dict[str, Any]:
     """Answer one chat request with the scripted engine."""
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     sampling = Sampling(
-        n=body["n"],
         temperature=body["temperature"],
         top_p=body["top_p"],
         max_tokens=body.get("max_tokens"),
@@ -218,7 +218,8 @@ def test_as_many_completions_as_asked_for(served):
     assert [reply.num_tokens for reply in replies] == [8, 8, 8]
     assert [reply.usage.completion_tokens for reply in replies] == [8, 8, 8]
     assert replies[0].usage.prompt_tokens > 0
-    assert [reply.usage.prompt_tokens for reply in replies[1:]] == [0, 0]  # the prompt was read once
+    read_again = replies[0].usage.prompt_tokens if served.name == "openai_http" else 0  # a request for each
+    assert [reply.usage.prompt_tokens for reply in replies[1:]] == [read_again] * 2
 
 
 def test_counts_agree(served):
@@ -251,10 +252,11 @@ def test_stop_strings_hold_for_each_of_several_completions(served):
             assert "<|im_end|>" not in decode(reply)  # no padding counted as text
 
 
-def decode(reply: Completion) -> str:
+def decode(reply: Completion, part: slice = slice(None)) -> str:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(resolve_model(EMBEDDED).path).decode(reply.token_ids)
+    assert reply.token_ids is not None
+    return AutoTokenizer.from_pretrained(resolve_model(EMBEDDED).path).decode(reply.token_ids[part])
 
 
 def test_without_max_tokens_the_context_is_the_limit(served):
@@ -358,13 +360,32 @@ def test_a_schema_is_followed_where_the_engine_says_so(served):
     assert json.loads(reply.text)["answer"] in ("yes", "no")
 
 
-def test_several_completions_at_temperature_0_are_refused_by_real_models(served):
+def test_several_completions_at_temperature_0_are_refused_by_all_but_the_scripted(served):
     sampling = Sampling(n=2, temperature=0.0, max_tokens=4)
-    if served.is_real:
+    if served.name == "scripted":
+        assert len(served.ask(STORY, sampling)) == 2
+    else:
         with pytest.raises(EngineError):
             served.ask(STORY, sampling)
-    else:
-        assert len(served.ask(STORY, sampling)) == 2
+
+
+def test_what_stands_before_a_closing_tag_is_no_answer(served, monkeypatch):
+    """The real reply to the question, read as if its " is" closed a thinking part."""
+    if served.name == "scripted":
+        pytest.skip("its thinking is made apart, not split off")
+    whole = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=60))[0]
+    before, _, after = whole.text.partition(" is")
+    holder, name = (served.engine._tokenizer, "tags") if served.is_real else (served.engine, "_tags")
+    monkeypatch.setattr(holder, name, ReasoningTags("", " is"))
+    stop = ("The",) if served.is_real else ()  # a server is not known to think
+    (reply,) = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=60, stop=stop))
+    assert (reply.reasoning, reply.text) == (before, after)  # the stop string did not stop the thinking
+    assert reply.num_tokens == whole.num_tokens
+    if served.is_real:
+        assert decode(reply)[: len(before) + 3] == before + " is"
+        assert len(decode(reply, slice(0, reply.num_reasoning_tokens))) == len(before) + 3
+    (cut,) = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=2))
+    assert (cut.text, cut.finish_reason, cut.num_reasoning_tokens) == ("", "length", 2)
 
 
 def test_logprobs_are_given_where_the_engine_says_so(served):

@@ -103,6 +103,20 @@ def test_faults_are_scored_as_the_models_or_counted_as_ours(tmp_path):
     assert "were cut at the token cap" in err and "failed" in err
 
 
+def test_thinking_is_no_part_of_the_answer_and_both_counts_are_kept(tmp_path):
+    faults = '{"thinking": 0.4, "thinking_cut": 0.3}'
+    evaluate(tmp_path, "run", "--tasks", "longen", f"--engine.faults={faults}")
+    rows = samples(tmp_path / "run", "longen")
+    thought = [row for row in rows if row["num_reasoning_tokens"]]
+    assert len(rows) == 72 and 20 < len(thought) < 72
+    for row in rows:
+        assert row["counts"]["tokens"] == row["num_tokens"] - row["num_reasoning_tokens"]
+        assert row["counts"]["whitespace"] == row["counts"]["tokens"]  # a word is a token here
+    cut = [row for row in rows if row["flags"]["empty"]]
+    assert cut and all(row["finish_reason"] == "length" and row["counts"]["tokens"] == 0 for row in cut)
+    assert results(tmp_path / "run")["counts"]["longen"]["empty"] == len(cut)
+
+
 def test_a_prompt_beyond_the_context_fails_before_the_call(tmp_path):
     data = tmp_path / "data.jsonl"
     rows = [{"prompt": "word " * 300, "length": 100}, {"prompt": "Write about 100 words.", "length": 100}]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lengthwise.devices import best_dtype
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine, EngineError, Sampling
 from lengthwise.engines.orphans import OWNER
+from lengthwise.engines.scratch import remove_abandoned
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Prompt, user
 
@@ -216,7 +218,8 @@ def test_a_clean_stop_leaves_no_process(served):
     """It stops the engine of this module: no test that needs it may follow."""
     owner = os.getpid()
     assert started_by(owner)
-    scratch = served.engine._scratch
+    scratch = served.engine._process_log.path.parent
+    assert scratch.is_dir()
     served.runner.run(served.engine.stop())
     left = [command for command in started_by(owner).values() if "resource_tracker" not in command]
     assert left == []  # Python's own resource tracker stays as long as this process
@@ -224,13 +227,15 @@ def test_a_clean_stop_leaves_no_process(served):
 
 
 JOB = """
-import asyncio, sys
+import asyncio, json, sys
 from lengthwise.engines import open_engine
 from lengthwise.engines.base import Sampling
+from lengthwise.job import run_main
 from lengthwise.records import user
 
 async def main():
-    async with open_engine({"name": "vllm", "max_model_len": 2048, "cpu_kv_cache_gib": 1}, sys.argv[1]) as engine:
+    spec = {"name": "vllm", "max_model_len": 2048, "cpu_kv_cache_gib": 1, **json.loads(sys.argv[2])}
+    async with open_engine(spec, sys.argv[1]) as engine:
         print("started", flush=True)
         for _ in range(1000):
             await asyncio.gather(*[
@@ -239,23 +244,31 @@ async def main():
             ])
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    raise SystemExit(run_main(lambda: asyncio.run(main())))
 """
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    script = tmp_path / "job.py"
+@contextmanager
+def job_with(folder: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Start a job that generates until it is stopped; its stderr is in the folder's file `log`."""
+    script = folder / "job.py"
     script.write_text(JOB)
-    with open(tmp_path / "log", "w") as log:
+    command = [sys.executable, str(script), EMBEDDED, json.dumps(options)]
+    with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, str(script), EMBEDDED], stdout=subprocess.PIPE, stderr=log, text=True
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "TMPDIR": str(folder)}
         )
         yield process
         process.kill()
         process.wait()
         for pid in started_by(process.pid):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with job_with(tmp_path) as process:
+        yield process
 
 
 def started_by(owner: int) -> dict[int, str]:
@@ -282,13 +295,49 @@ def gone_within(seconds: float, owner: int) -> bool:
     return True
 
 
-def test_a_kill_while_it_generates_leaves_no_process(job):
+def test_a_kill_while_it_generates_leaves_no_process_and_its_scratch_goes_at_the_next_start(job, tmp_path):
     assert job.stdout is not None
     assert job.stdout.readline() == "started\n"
     time.sleep(3)
     assert len(started_by(job.pid)) >= 2
     job.kill()
     assert gone_within(10, job.pid), started_by(job.pid)
+    assert len(remove_abandoned(tmp_path)) == 1
+
+
+def test_an_engine_that_dies_ends_the_job_with_one_message(job, tmp_path):
+    assert job.stdout is not None
+    assert job.stdout.readline() == "started\n"
+    time.sleep(3)
+    core = next(pid for pid, command in started_by(job.pid).items() if "EngineCore" in command)
+    os.kill(core, signal.SIGKILL)
+    assert job.wait(60) == 1
+    said = (tmp_path / "log").read_text() + job.stdout.read()
+    assert "stopped: engine: vLLM's engine process died: " in said
+    assert "memory" in said and "start the same command again to resume" in said
+    assert "Traceback" not in said
+    assert gone_within(10, job.pid), started_by(job.pid)
+
+
+def test_an_engine_that_cannot_start_says_why_in_one_message(tmp_path):
+    with job_with(tmp_path, cpu_kv_cache_gib=4000) as job:
+        assert job.wait(300) == 1
+        said = (tmp_path / "log").read_text()
+        assert "vLLM could not load" in said and "4000.0 GiB" in said and "engine.cpu_kv_cache_gib" in said
+        assert "Traceback" not in said
+        (kept,) = tmp_path.glob("lengthwise-vllm-log-*")
+        assert str(kept) in said and "Traceback" in kept.read_text()
+        assert not list(tmp_path.glob("lengthwise-engine-*"))
+        assert gone_within(10, job.pid), started_by(job.pid)
+
+
+def test_an_option_that_vllm_does_not_have_is_named(tmp_path):
+    with job_with(tmp_path, options={"max_num_seq": 8}) as job:
+        assert job.wait(120) == 2
+        assert (
+            "config error: engine.options: vLLM's AsyncEngineArgs has no 'max_num_seq'. did you mean"
+            in (tmp_path / "log").read_text()
+        )
 
 
 def test_a_kill_while_it_starts_leaves_no_process(job):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lengthwise.engines import build_engine, open_engine
-from lengthwise.engines.base import ContextOverflow, EngineError, Sampling, require
+from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling, require
 from lengthwise.engines.scripted import FAULTS, Config, Engine, obedient, prose
 from lengthwise.records import Completion, Message, Prompt, Usage, user
 
@@ -106,11 +106,33 @@ def test_each_fault_looks_like_what_it_stands_for():
     malformed = one(Engine("m", Config(faults={"malformed": 1.0})), json_schema={"type": "array"})
     with pytest.raises(json.JSONDecodeError):
         json.loads(malformed.text)
-    with pytest.raises(EngineError, match="scripted fault"):
-        one(Engine("m", Config(faults={"error": 1.0})))
+    for name, words in (("error", "answered 500"), ("rate_limit", "answered 429")):
+        with pytest.raises(EngineError, match=words) as caught:
+            one(Engine("m", Config(faults={name: 1.0})))
+        assert not isinstance(caught.value, EngineDead)
+    with pytest.raises(EngineDead):
+        one(Engine("m", Config(faults={"dead": 1.0})))
     with pytest.raises(asyncio.TimeoutError):
         hanging = Engine("m", Config(faults={"hang": 1.0}))
         asyncio.run(asyncio.wait_for(hanging.generate(WISH, Sampling()), 0.05))
+
+
+def test_a_thinking_reply_has_its_thinking_apart():
+    plain = one(Engine("m"))
+    thinking = one(Engine("m", Config(faults={"thinking": 1.0})))
+    assert (thinking.text, thinking.finish_reason) == (plain.text, "stop")
+    assert (thinking.num_reasoning_tokens, thinking.num_tokens) == (20, plain.num_tokens + 20)
+    assert thinking.reasoning is not None and len(thinking.reasoning.split()) == 20
+    short = one(Engine("m", Config(faults={"thinking": 1.0})), max_tokens=30)
+    assert (short.finish_reason, len(short.text.split()), short.num_tokens) == ("length", 10, 30)
+
+
+@pytest.mark.parametrize(("options", "num_tokens"), [({}, 19), ({"max_tokens": 5}, 5)])
+def test_thinking_that_is_cut_leaves_an_empty_answer(options, num_tokens):
+    cut = one(Engine("m", Config(faults={"thinking_cut": 1.0})), **options)
+    assert (cut.text, cut.finish_reason) == ("", "length")
+    assert cut.num_reasoning_tokens == cut.num_tokens == num_tokens
+    assert cut.reasoning is not None and len(cut.reasoning.split()) == num_tokens
 
 
 def test_faults_strike_their_share_and_the_same_requests_each_time():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.engines.lora_slots import LoraSlot
+from lengthwise.engines.process_log import ProcessLog
 from lengthwise.engines.vllm import Config, Engine
 from lengthwise.records import Message, Usage, user
 
@@ -56,7 +57,12 @@ def part(text: str, tokens: list[int], finish_reason: str = "stop", logprobs: An
 def started(stub: Stub, *, lora: bool = False) -> Engine:
     engine = Engine("m", Config())
     engine._engine = stub
-    engine._tokenizer = SimpleNamespace(encode=lambda prompt: [1, 2, 3, 4])  # type: ignore[assignment]
+    engine._tokenizer = SimpleNamespace(  # type: ignore[assignment]
+        encode=lambda prompt: [1, 2, 3, 4],
+        for_model=lambda sampling: sampling,
+        separate=lambda reply, prompt, sampling: reply,
+    )
+    engine._process_log = ProcessLog(Path("/nowhere"))
     engine.context_length = 20
     engine._uses_lora = lora
     if lora:
@@ -76,6 +82,15 @@ def test_outputs_become_completions_and_the_prompt_counts_once():
     assert (first.token_ids, first.logprobs, first.model) == ((7, 8), (-0.5, -1.5), "m")
     assert first.usage == Usage(prompt_tokens=4, completion_tokens=2)
     assert second.usage == Usage(prompt_tokens=0, completion_tokens=1)
+
+
+def test_a_thinking_model_is_asked_without_stop_strings_and_its_thinking_taken_out():
+    engine = started(Stub(outputs=[part("hm</think>a", [7, 8, 9])]))
+    engine._tokenizer.for_model = lambda sampling: replace(sampling, stop=())
+    engine._tokenizer.separate = lambda reply, prompt, sampling: replace(reply, text="a", reasoning="hm")
+    (reply,) = generate(engine, stop=("x",))
+    assert (reply.text, reply.reasoning, reply.num_tokens) == ("a", "hm", 3)
+    assert engine._engine.params[0].stop == []
 
 
 def test_samplings_are_translated():

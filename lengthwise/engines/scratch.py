@@ -1,0 +1,58 @@
+"""A folder of its own for each engine, gone with it: at the latest when the next engine starts.
+
+A process that is killed cannot clean up. Each folder holds a file that its owner keeps locked; the kernel frees the
+lock with the process, however it ends. A folder whose lock can be had belongs to nobody: unlike a process id in its
+name, that holds when the id is used again, and for folders of other containers on the same disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "lengthwise-engine-"
+_LOCK = "owner.lock"
+
+
+class Scratch:
+    """A folder in the temporary folder that this process owns until `remove`."""
+
+    def __init__(self) -> None:
+        """Remove what dead processes have left, then make the folder."""
+        remove_abandoned(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # Locked before it has its name: no other process ever sees a lock file that is free.
+        unnamed = self.path / f"{_LOCK}.new"
+        self._fd = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        unnamed.rename(self.path / _LOCK)
+
+    def remove(self) -> None:
+        """Remove the folder; a second call does nothing."""
+        if self._fd >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def remove_abandoned(folder: Path) -> list[Path]:
+    """Remove the scratch folders in `folder` whose owners are dead; return them."""
+    removed = []
+    for path in folder.glob(f"{_PREFIX}*"):
+        try:
+            fd = os.open(path / _LOCK, os.O_RDWR)
+        except OSError:  # being made at this moment, or somebody else's
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its owner lives
+            continue
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+        finally:
+            os.close(fd)
+    return removed

@@ -1,0 +1,56 @@
+"""A request in vLLM's words, and what vLLM returns in ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lengthwise.engines.base import Sampling
+from lengthwise.records import Completion, Usage
+
+
+def sampling_params(sampling: Sampling, max_tokens: int) -> Any:
+    """Return vLLM's parameters of a request that may generate `max_tokens` tokens."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    structured = None
+    if sampling.json_schema is not None:
+        structured = StructuredOutputsParams(json=dict(sampling.json_schema))
+    return SamplingParams(
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k or 0,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=max_tokens,
+        stop=list(sampling.stop) or None,
+        # A greedy request needs no generator of its own, and batches faster without one.
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        logprobs=0 if sampling.logprobs else None,
+        structured_outputs=structured,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def completion_of(output: Any, index: int, model: str) -> Completion:
+    """Return one of a finished request's completions; the prompt counts with the first."""
+    part = output.outputs[index]
+    logprobs = None
+    if part.logprobs is not None:
+        logprobs = tuple(
+            entry[token].logprob for entry, token in zip(part.logprobs, part.token_ids, strict=True)
+        )
+    first = index == 0
+    return Completion(
+        text=part.text,
+        finish_reason=part.finish_reason,
+        num_tokens=len(part.token_ids),
+        token_ids=tuple(part.token_ids),
+        model=model,
+        logprobs=logprobs,
+        usage=Usage(
+            prompt_tokens=len(output.prompt_token_ids) if first else 0,
+            cached_tokens=(output.num_cached_tokens or 0) if first else 0,
+            completion_tokens=len(part.token_ids),
+        ),
+    )
