@@ -210,7 +210,7 @@ def test_a_disk_that_is_not_to_be_written(disk, capsys, data, whole, job):
     disk("ro")
     capsys.readouterr()
     for place in (folder, folder.parent / "new"):
-        assert run(job, place, data) == 1
+        assert run(job, place, data) == 2
         assert "Read-only file system" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
