@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import os
-from dataclasses import dataclass, field, replace
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +20,7 @@ import pytest
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.engines.lora_slots import LoraSlot
 from lengthwise.engines.process_log import ProcessLog
-from lengthwise.engines.vllm import Config, Engine
+from lengthwise.engines.vllm import Config, Engine, _refuse_unknown
 from lengthwise.records import Message, Usage, user
 
 pytest.importorskip("vllm")
@@ -189,3 +195,105 @@ def test_the_environment_of_the_user_wins(monkeypatch):
     _set_environment(Config(cpu_kv_cache_gib=1))
     assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert os.environ["VLLM_CPU_OMP_THREADS_BIND"].count(",") == len(os.sched_getaffinity(0)) - 1
+
+
+# --- the start, and what is said when it fails ----------------------------------------------------
+
+
+@pytest.fixture
+def starting(tmp_path, monkeypatch) -> Engine:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = Engine("m", Config())
+    engine._process_log = ProcessLog(tmp_path / "vllm.log")
+    return engine
+
+
+def fails(printed: str, error: str) -> Callable[[], Any]:
+    """Play vLLM's start: a process prints, and the parent raises."""
+
+    def start() -> Any:
+        subprocess.run([sys.executable, "-c", f"print({printed!r})"], check=True)
+        raise RuntimeError(error)
+
+    return start
+
+
+IN_A_PROCESS = "Engine core initialization failed. See root cause above. Failed core proc(s): "
+
+
+@pytest.mark.parametrize(
+    ("printed", "error", "words", "is_about_memory"),
+    [
+        (
+            "x\nValueError: no free memory",
+            IN_A_PROCESS + "{}",
+            "could not load m: ValueError: no free memory.",
+            True,
+        ),
+        (
+            "",
+            IN_A_PROCESS + "{'EngineCore': -9}",
+            "could not load m: Engine core initialization failed",
+            True,
+        ),
+        (
+            "OSError: of old",
+            "1 validation error\n  max_num_seqs",
+            "load m: 1 validation error max_num_seqs.",
+            False,
+        ),
+    ],
+)
+def test_a_failed_start_is_one_message_with_its_cause(
+    starting, capfd, printed, error, words, is_about_memory
+):
+    with pytest.raises(EngineError) as caught:
+        starting._start_processes(fails(printed, error))
+    message = str(caught.value)
+    assert words in message and "\n" not in message
+    assert ("engine.cpu_kv_cache_gib" in message) == is_about_memory
+    kept = Path(message.rpartition("The whole log: ")[2].rstrip("."))
+    assert printed in kept.read_text()
+    said = capfd.readouterr()
+    assert said.out == "" and said.err.startswith("vllm: loading m; its log is ")
+
+
+def test_all_requests_under_way_say_the_same_of_a_death_and_keep_one_log(starting, tmp_path):
+    def start() -> object:  # vLLM sets its logger up as it starts
+        logging.getLogger("vllm").addHandler(handler)
+        return object()
+
+    handler = logging.StreamHandler(io.StringIO())
+    starting._start_processes(start)
+    logging.getLogger("vllm").error("KeyError: of the engine")
+    first, second = starting._dead(), starting._dead()
+    assert "the last error in its log is KeyError: of the engine." in str(first)
+    assert str(first) == str(second) and "Start the same command again" in str(first)
+    assert len(list(tmp_path.glob("lengthwise-vllm-log-*"))) == 1
+    starting._engine = None
+    asyncio.run(starting.stop())
+    logging.getLogger("vllm").error("later")
+    logging.getLogger("vllm").removeHandler(handler)
+    assert handler.stream.getvalue() == "later\n"
+
+
+def test_an_engine_that_was_killed_has_logged_nothing(starting):
+    starting._start_processes(object)
+    assert "it logged no error, so it was killed, as the system does when memory runs out" in str(
+        starting._dead()
+    )
+    asyncio.run(starting.stop())
+
+
+def test_an_argument_that_vllm_does_not_have_is_named_and_ours_are_all_known():
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    known = [f.name for f in fields(AsyncEngineArgs)]
+    engine = Engine("m", Config(enable_lora=True, options={"max_num_seqs": 8}))
+    engine._ref, engine._uses_lora, engine._max_rank = SimpleNamespace(path="m"), True, 16  # type: ignore[assignment]
+    for on_cpu in (True, False):
+        _refuse_unknown(engine._arguments(on_cpu), known)
+    with pytest.raises(
+        ValueError, match=r"AsyncEngineArgs has no 'max_num_seq'\. did you mean 'max_num_seqs'\?"
+    ):
+        _refuse_unknown(["max_num_seq"], known)
