@@ -67,7 +67,7 @@ def dry_run(config: EvalConfig) -> None:
         sampling = planned.sampling
         cap = "the rest of the context" if sampling.max_tokens is None else f"{sampling.max_tokens:,} tokens"
         print(
-            f"task        {planned.name}: {len(planned.samples):,} of {planned.num_original:,} prompts, "
+            f"task        {planned.name}: {len(planned.samples):,} of {planned.loaded.sizes['original']:,} prompts, "
             f"{sampling.n} completion{'s' if sampling.n > 1 else ''} each, of at most {cap}; "
             f"{asked_words(planned.samples)}"
         )
