@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.report import charts, samples, wording
+from lengthwise.report import charts, samples, scatter, wording
 from lengthwise.report.builds import MAX_LISTED, sections_by_index
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import compare_all
+from lengthwise.report.drawing import MUTED, PALETTE, run_colour
 from lengthwise.report.evaluations import Output
 from lengthwise.report.findings import Headline, headline
 from lengthwise.report.lineage import NODE_WIDTH, draw
@@ -28,12 +29,6 @@ MAX_BYTES = 9_500_000
 _FOLDER = Path(__file__).parent
 _RESERVE = 120_000
 """Bytes kept free for the notes that cutting adds."""
-PALETTE = {
-    "light": ("#566a87", "#b4531c", "#14766b", "#7a4fb0", "#a3386b", "#6b6a1e"),
-    "dark": ("#9db2d1", "#f0935c", "#52c7b8", "#c2a2ee", "#ee8fb8", "#cfcd6f"),
-}
-"""The runs' colours. The first two, slate and orange, also differ to eyes that tell red from green badly; no
-chart relies on colour alone."""
 
 
 def render(runs: Sequence[Run], *, max_bytes: int = MAX_BYTES, now: datetime.datetime | None = None) -> str:
@@ -77,7 +72,7 @@ def _view(runs: Sequence[Run], now: datetime.datetime) -> dict[str, Any]:
         "tables": tables,
         "browser": browser,
         "unrequested": _without_length(evaluations),
-        "max_points": charts.MAX_POINTS,
+        "max_points": scatter.MAX_POINTS,
         "packages": package_table(runs),
         "configs": [(run, settings_rows(run.config)) for run in runs],
         "palette": PALETTE,
@@ -118,21 +113,23 @@ def _charts(
             for run, c in evaluations
         ]
         is_scored = all("s_l" in o.metrics for _, _, outputs in groups for o in outputs)
-        panels = charts.target_against_actual(groups, browser.anchors, unit, band=is_scored)
+        panels = scatter.target_against_actual(groups, browser.anchors, unit, band=is_scored)
         if panels:
             scatters.append((unit, is_scored, panels))
     built = [run for run in runs if run.build is not None]
     strips = [
-        (run.label, charts.colour_class(c), [o.words for o in _outputs(run) if o.words is not None])
+        (run.label, run_colour(c), [o.words for o in _outputs(run) if o.words is not None])
         for run, c in evaluations
     ]
-    strips += [(f"{run.label}, training data", "muted", kept) for run in built if (kept := _kept_words(run))]
+    strips += [(f"{run.label}, training data", MUTED, kept) for run in built if (kept := _kept_words(run))]
     return {
         "scatters": scatters,
-        "lengths": charts.length_strips(strips, "words"),
+        "lengths": charts.length_strips(strips, "words", "lengths"),
         "build_charts": {run.anchor: _build_charts(run) for run in built},
         "losses": {
-            run.anchor: charts.training_curve(run.training.curve) for run in runs if run.training is not None
+            run.anchor: charts.training_curve(run.training.curve, f"{run.anchor}-loss")
+            for run in runs
+            if run.training is not None
         },
     }
 
@@ -143,10 +140,12 @@ def _build_charts(run: Run) -> dict[str, Any]:
     sections = sections_by_index(rows)
     return {
         "lengths": charts.length_strips(
-            [("requested", "muted", asked), ("written, kept rows", "c2", _kept_words(run))], "words"
+            [("requested", MUTED, asked), ("written, kept rows", charts.WRITTEN, _kept_words(run))],
+            "words",
+            f"{run.anchor}-lengths",
         ),
         "sections": sections,
-        "section_chart": charts.section_lengths(sections),
+        "section_chart": charts.section_lengths(sections, f"{run.anchor}-sections"),
     }
 
 

@@ -71,6 +71,10 @@ def test_it_is_silent_and_nothing_overflows(
     assert charts.count() == 6
     assert all(charts.nth(i).bounding_box()["width"] > 250 for i in range(6))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    sizes = "(s) => s.getBoundingClientRect().width / s.viewBox.baseVal.width * 12"
+    assert all(charts.nth(i).evaluate(sizes) >= 10 for i in range(6)), "text of 12 units is too small to read"
+    ids = page.eval_on_selector_all("[id]", "all => all.map((e) => e.id)")
+    assert len(ids) == len(set(ids))
     assert "is better than base" in page.title()
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 50_000
@@ -171,7 +175,7 @@ def test_a_point_leads_to_its_sample_past_a_filter(browser: Any, address: str) -
     point = page.locator("svg.chart a").first
     target = point.get_attribute("href")
     assert page.locator(f".card{target}").is_hidden()
-    point.locator("circle, path").first.click(force=True)
+    point.locator("use").first.click(force=True)
     page.wait_for_selector(f".card{target}[open]:visible")
     assert page.evaluate("document.activeElement.parentElement.id") == target[1:]
     page.close()

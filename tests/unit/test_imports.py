@@ -24,6 +24,7 @@ HEAVY = {
     "pandas",
     "numpy",
     "pyarrow",
+    "matplotlib",
     "sklearn",
     "ray",
 }
