@@ -31,7 +31,7 @@ _Decide = Callable[[dict[str, Any]], dict[str, Any]]
 """Picks the result-affecting part of a config."""
 
 RUN_CONFIG = "run_config.json"
-_MANIFEST, _LOCK = "manifest.json", ".lock"
+_MANIFEST, _LOCK, _JOURNAL = "manifest.json", ".lock", "journal.jsonl"
 _LOCATION = frozenset({"name", "output_dir"})
 """Where a run lies is no part of what it does: a moved folder resumes."""
 
@@ -330,6 +330,9 @@ class RunDir:
             raise ConfigError(
                 f"{self.path} holds a {state['job']} run, not {self.job}: choose another --name"
             )
+        journal = self.path / _JOURNAL
+        if journal.is_file() and not journal.stat().st_size:
+            return  # no model has answered yet, as after a wrong model's name: there is nothing to keep to
         before, now = decide(json.loads(config_file.read_text(encoding="utf-8"))), decide(self.config)
         for key in checked_by_job:
             before.pop(key, None)

@@ -115,7 +115,7 @@ class Engine:
         self._uses_lora = self.config.enable_lora or self._ref.adapter is not None
         wanted_rank = lora_rank(self._ref.adapter) if self._ref.adapter else 16
         self._max_rank = served_rank(self.config.max_lora_rank or wanted_rank)
-        _set_environment(self.config)
+        _set_environment()
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -180,6 +180,8 @@ class Engine:
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         if on_cpu:
+            # Not by its environment variable, which the next engine of this process would inherit.
+            arguments["kv_cache_memory_bytes"] = config.cpu_kv_cache_gib << 30
             # A prompt prefilled in chunks makes vLLM 0.32 rewind its request's generator, which a CPU generator
             # cannot do: a single seeded request would kill the engine for all.
             arguments["enable_chunked_prefill"] = False
@@ -306,11 +308,10 @@ def _refuse_unknown(arguments: Iterable[str], known: Sequence[str]) -> None:
             )
 
 
-def _set_environment(config: Config) -> None:
+def _set_environment() -> None:
     """Set what vLLM reads from the environment, before it is imported; the user's own settings win."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(config.cpu_kv_cache_gib))
     # "auto" reserves a core per engine and leaves half of a small machine idle.
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:

@@ -287,7 +287,7 @@ def _read_output(task: str, index: int, row: dict[str, Any], counter: str, probl
     requested = _target(row.get("requested"), index, task, problems)
     length = words
     if requested is not None and requested.unit != "words":
-        length = num_tokens if requested.unit == "tokens" else len(texts[0])
+        length = count(counts.get("tokens", num_tokens)) if requested.unit == "tokens" else len(texts[0])
     return Output(
         task=task,
         id=str(row.get("id") if row.get("id") is not None else row.get("doc_id", index)),

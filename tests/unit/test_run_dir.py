@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,3 +227,13 @@ def test_git_commit_and_versions():
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("-dirty")) == 40
     assert package_versions()["lengthwise"]
+
+
+def test_a_run_that_no_model_has_answered_may_start_anew_with_other_settings(tmp_path):
+    folder = tmp_path / "run"
+    for number, content in enumerate(["", '{"key": "00"}\n']):
+        with closing(RunDir.open_for("build", folder, {"model": f"wrong-{number}"})) as run:
+            assert not run.resumed
+            run.file("journal.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match='model: begun with "wrong-1", now "right"'):
+        RunDir.open_for("build", folder, {"model": "right"})

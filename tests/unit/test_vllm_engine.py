@@ -191,9 +191,9 @@ def test_an_adapter_for_an_engine_without_adapters_is_refused():
 def test_the_environment_of_the_user_wins(monkeypatch):
     from lengthwise.engines.vllm import _set_environment
 
-    monkeypatch.setattr(os, "environ", {"VLLM_CPU_KVCACHE_SPACE": "7"})
-    _set_environment(Config(cpu_kv_cache_gib=1))
-    assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    monkeypatch.setattr(os, "environ", {"VLLM_LOGGING_LEVEL": "INFO"})
+    _set_environment()
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "INFO"
     assert os.environ["VLLM_CPU_OMP_THREADS_BIND"].count(",") == len(os.sched_getaffinity(0)) - 1
 
 
