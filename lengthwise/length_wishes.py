@@ -119,7 +119,7 @@ _NO_WISH_BEFORE = re.compile(
     re.I,
 )
 _NO_WISH_AFTER = re.compile(
-    r"\s?(?:/|each\b|apiece\b|per\b|(?:for|in|on)\s(?:each|every)\b|an?\s(?:day|page|minute|chapter|section|paragraph)\b|every\b"
+    r"\s?(?:/|each\b|apiece\b|per\b|(?:for|in|on)\s(?:each|every)\b|an?\s(?:day|page|minute|chapter|section|paragraph)\b(?!\s(?:in\sthe\sli(?:fe|ves)|of)\b)|every\b"
     r"|lists?\b|vocabulary\b|puzzle|game\b|cloud|problems?\b|like\b|such\sas\b|(?:or|and)\sphrases"
     r"|that\s(?:start|begin|end|rhyme|contain|mean|sound)|(?:starting|beginning|ending|rhyming)\b"
     r"|(?:chapters|sections|paragraphs|parts|essays|stories|articles|posts|answers|entries|summaries|descriptions|poems"
