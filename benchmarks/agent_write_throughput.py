@@ -83,10 +83,18 @@ async def main() -> None:
     parser.add_argument("--num_sequential", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    # Sampled as the paper does, at temperature 1 without a nucleus.
+    paper = {"planner_temperature": 1.0, "writer_temperature": 1.0, "top_p": 1.0}
     tolerated = ["language", "too_short", "too_long", "overlap", "early_conclusion"]
     config = build_component(
         agent_write.Config,
-        {"min_section_words": 40, "max_section_words": 100, "tolerate": tolerated, "min_length_score": 0.0},
+        {
+            **paper,
+            "min_section_words": 40,
+            "max_section_words": 100,
+            "tolerate": tolerated,
+            "min_length_score": 0.0,
+        },
         where="builder",
     )
     at_once: list[float] = []

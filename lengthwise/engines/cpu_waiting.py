@@ -1,9 +1,10 @@
 """vLLM's processes on a CPU wait asleep for each other, and leave the cores to the model.
 
 Between two messages a reader of vLLM 0.32's shared-memory queue yields the processor in a loop for up to a
-second before it sleeps. One step of a model takes less, so on a CPU the engine's core process takes a core from the
-model's threads all the time, and each step waits for the slower thread. The queue's own way of sleeping (a
-notification over a socket for every message) is there: this makes it start at once.
+second before it sleeps. One step of a model takes less, so the engine's core process never sleeps. On a quiet machine
+the model's threads hardly notice; where other work wants the cores too, each step waits for the thread that got least
+of them, and a third of the speed is left. The queue's own way of sleeping (a notification over a socket for every
+message) is there: this makes it start at once.
 """
 
 from __future__ import annotations
