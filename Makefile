@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup demo test test-slow lint format lock
+.PHONY: help setup demo test test-slow lint format status lock
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ lint: setup      ## format check, lint, types
 format: setup    ## format and sort imports
 	@$(PYTHON_BIN) -m ruff check --fix --select I .
 	@$(PYTHON_BIN) -m ruff format .
+
+status: setup    ## write docs/status.md from docs/evidence.yaml
+	@$(PYTHON_BIN) scripts/status.py
 
 lock: setup      ## write requirements.lock anew from .venv
 	@scripts/lock.sh

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from data_builders import agent_write_prompts as prompts
+from data_builders.agent_write_config import Config
 from data_builders.agent_write_draft import Draft, Unfit
 from data_builders.plan_parsing import given_plan, parse_plan
 from data_builders.plans import (
@@ -32,9 +32,8 @@ from data_builders.plans import (
     plan_bounds,
     plan_schema,
 )
-from data_builders.sections import CHECKS, SectionLimits, SectionTry, section_faults, strip_labels, unfitness
+from data_builders.sections import SectionLimits, SectionTry, section_faults, strip_labels, unfitness
 from lengthwise.caller import Caller
-from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import ends_cleanly, language, repeated_ngram_frac
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.length_wishes import parse_length_wish
@@ -55,83 +54,6 @@ PLAN_TOKENS_PER_SECTION = 120
 """A main point of one or two sentences takes 40 to 80 tokens; a plan that needs more is running away."""
 
 MAX_PLAN_TOKENS = 4096
-
-
-@dataclass(kw_only=True)
-class Config:
-    """Options of AgentWrite."""
-
-    target_words: int | None = option(
-        None,
-        help="words of every text; null: the row's own, else those its prompt states, else the plan's",
-    )
-    language: str = option("auto", help="language of the prompts and the texts: auto, en or zh")
-    min_sections: int = option(2, help="fewest sections of a plan")
-    max_sections: int = option(50, help="most sections of a plan")
-    min_section_words: int = option(
-        200, help="fewest words of a planned section; shorter texts get shorter ones"
-    )
-    max_section_words: int = option(1000, help="most words of a planned section")
-    plan_tolerance: float = option(
-        0.15, help="share by which a plan's sum may miss the length before it is rescaled"
-    )
-    plan_candidates: int = option(1, help="plans sampled at once; the first valid one is taken")
-    max_plan_repairs: int = option(2, help="how often the planner may correct an invalid plan")
-    section_candidates: int = option(
-        1, help="versions of a section sampled at once; of the fittest the nearest in length is taken"
-    )
-    plan_column: str | None = option(
-        "plan",
-        help="column with a given plan: a list of {main_point, num_words} or of texts; null ignores it",
-    )
-    context_column: str | None = option(None, help="column with material that the text must use")
-    min_section_ratio: float = option(0.5, help="least written / planned words of a section")
-    max_section_ratio: float = option(1.6, help="largest written / planned words of a section")
-    max_overlap: float = option(
-        0.1, help="largest share of a section's 10-grams that stand in earlier sections"
-    )
-    tolerate: list[str] = option(
-        default_factory=list,
-        help="section checks that only get recorded when no try passes them (for very small models): "
-        "language, too_short, too_long, overlap, early_conclusion",
-    )
-    min_length_score: float = option(80.0, help="least S_l (0..100) of a text that has a stated length")
-    max_repetition: float = option(
-        0.1, help="largest share of repeated n-grams in a finished text (10 words, 13 hanzi)"
-    )
-    planner_temperature: float = option(0.7, help="sampling temperature of plans")
-    writer_temperature: float = option(0.8, help="sampling temperature of sections")
-    top_p: float = option(0.95, help="nucleus of both")
-    repetition_penalty: float = option(1.0, help="of the writer; above 1 it distorts long texts")
-    tokens_per_word: float | None = option(
-        None, help="cap of a section call in tokens per planned word; null: 2.5 for en, 3 for zh"
-    )
-    reasoning_tokens: int = option(
-        0, help="tokens added to every cap for a model that thinks before it answers"
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse combinations that no text can meet."""
-        _check_choice("language", self.language, ("auto", "en", "zh"))
-        for check in self.tolerate:
-            _check_choice("tolerate", check, CHECKS[3:])
-        for name in ("min_sections", "min_section_words", "plan_candidates", "section_candidates"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for low, high in (
-            ("min_sections", "max_sections"),
-            ("min_section_words", "max_section_words"),
-            ("min_section_ratio", "max_section_ratio"),
-        ):
-            if getattr(self, low) > getattr(self, high):
-                raise ConfigError(
-                    f"{low} is {getattr(self, low)}, above {high} {getattr(self, high)}: "
-                    f"raise {high} or lower {low}"
-                )
-        if self.target_words is not None and self.target_words < self.min_sections:
-            raise ConfigError(
-                f"target_words is {self.target_words}: it must be at least min_sections ({self.min_sections})"
-            )
 
 
 async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -> Outcome:
@@ -392,8 +314,3 @@ def length_score(target: LengthTarget, words: int) -> float:
     nearest = max(words, target.min or words)
     nearest = min(nearest, target.max or nearest)
     return longbench_length_score(max(1, nearest), words)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}: choose from {', '.join(choices)}")

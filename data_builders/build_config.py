@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from lengthwise.budget import Prices, limits_of
+from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, option
 
 
 @dataclass(kw_only=True)
-class BuildConfig:
+class BuildConfig(Limits):
     """Settings of a build run."""
 
     EXAMPLE: ClassVar[str] = "lengthwise build --config configs/data/agent_write_debug.yaml"
@@ -57,20 +57,6 @@ class BuildConfig:
     min_kept_frac: float = option(
         0.5, help="below this share of kept rows the job says so loudly", operational=True
     )
-    max_generated_tokens: int | None = option(
-        None, help="stop the run (earlier starts included) at this many generated tokens", operational=True
-    )
-    max_cost_usd: float | None = option(
-        None, help="stop the run (earlier starts included) at this cost; needs prices", operational=True
-    )
-    max_minutes: float | None = option(
-        None, help="stop this start after so long, loading included", operational=True
-    )
-    prices: Prices | None = option(
-        None,
-        help="{prompt_per_million, cached_per_million, completion_per_million} in USD, the same for all roles",
-        operational=True,
-    )
     name: str | None = option(None, help="the run's name; it is written to outputs/build/<name>")
     output_dir: str | None = option(None, help="the run folder, in place of outputs/build/<name>")
 
@@ -82,4 +68,4 @@ class BuildConfig:
                 raise ConfigError(f"{name} is {value}: it must be at least {least}")
         if not 0 <= self.min_kept_frac <= 1:
             raise ConfigError(f"min_kept_frac is {self.min_kept_frac}: it must lie between 0 and 1")
-        limits_of(self)
+        super().__post_init__()

@@ -24,7 +24,7 @@ from data_builders.roles import RoleSpec, open_engines, role_specs
 from data_builders.rows import Tally, bare_record, write_parquet
 from data_builders.sources import Columns, Source, duplicate_prompts, limited, read_source
 from data_builders.written_rows import WrittenRows, code_digest, row_key
-from lengthwise.budget import LimitReached, Meter, limits_of
+from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import (
     ConfigError,
@@ -149,8 +149,7 @@ class Build:
         keys = {sample.id: row_key(sample, repeats.get(sample.id)) for sample in self.samples}
         bad_rows = {digest(row.to_dict()): row for row in self.source.bad_rows}
         journal = Journal(self.run.file("journal.jsonl"))
-        limits = limits_of(self.config)
-        meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits)
+        meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=self.config)
         try:
             async with AsyncExitStack() as stack:
                 await self._start_engines(stack)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 from evals.base import Task
 from evals.results import Tally
 from evals.sources import LoadedRows, find_source, sort_rows
-from lengthwise.budget import Prices, limits_of
+from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.engines.base import Sampling
 from lengthwise.lengths import length_bin
@@ -22,7 +22,7 @@ from lengthwise.run_dir import InputFile
 
 
 @dataclass(kw_only=True)
-class EvalConfig:
+class EvalConfig(Limits):
     """Measure a model on length tasks."""
 
     EXAMPLE: ClassVar[str] = "lengthwise eval --config configs/evals/length_control.yaml --model MODEL"
@@ -58,20 +58,6 @@ class EvalConfig:
         help="replaces the tasks' defaults: temperature, top_p, top_k, repetition_penalty, max_tokens, stop",
     )
     max_concurrent_samples: int = option(256, help="samples under way at once (at least 1)", operational=True)
-    max_generated_tokens: int | None = option(
-        None, help="stop the run (earlier starts included) at this many generated tokens", operational=True
-    )
-    max_cost_usd: float | None = option(
-        None, help="stop the run (earlier starts included) at this cost; needs prices", operational=True
-    )
-    max_minutes: float | None = option(
-        None, help="stop this start after so long, loading included", operational=True
-    )
-    prices: Prices | None = option(
-        None,
-        help="{prompt_per_million, cached_per_million, completion_per_million} in USD",
-        operational=True,
-    )
 
     def __post_init__(self) -> None:
         """Refuse numbers below 1 and an empty list of tasks."""
@@ -81,7 +67,7 @@ class EvalConfig:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
         if not self.tasks:
             raise ConfigError("tasks is empty: name at least one, for example tasks: [longbench_write]")
-        limits_of(self)
+        super().__post_init__()
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from evals.base import score_completion
 from evals.plan import EvalConfig, PlannedTask, plan_tasks
 from evals.results import format_table, results_document, summarise, warnings_of
 from evals.sources import doc_of, identity_hashes
-from lengthwise.budget import LimitReached, Meter, limits_of
+from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, config_to_dict, is_dry_run, parse_config
 from lengthwise.dry_run import LOCAL_ENGINES, asked_words, check_models, run_line
@@ -97,7 +97,7 @@ def _measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir, start
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
     journal = Journal(run.file("journal.jsonl"))
-    meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=limits_of(config))
+    meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=config)
     try:
         identity = run_async(_generate_all(config, plan, run, journal, meter, stamp))
     finally:

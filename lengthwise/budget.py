@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lengthwise.config import ConfigError, option
 from lengthwise.records import Completion, Usage
@@ -73,17 +72,27 @@ class Prices:
         return sum(parts) / 1e6
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True)
 class Limits:
-    """Where a run stops. What is under way then may finish, so a run ends a little above its limit."""
+    """Where a run stops: the base of each config that can cost something.
 
-    max_generated_tokens: int | None = None
-    """Of the whole run, its earlier starts included."""
-    max_cost_usd: float | None = None
-    """Of the whole run, its earlier starts included; needs `prices`."""
-    max_minutes: float | None = None
-    """Of this start, the loading of the model included: what a queue gives to a job."""
-    prices: Prices | None = None
+    What is under way at a limit may finish, so a run ends a little above it.
+    """
+
+    max_generated_tokens: int | None = option(
+        None, help="stop the run (earlier starts included) at this many generated tokens", operational=True
+    )
+    max_cost_usd: float | None = option(
+        None, help="stop the run (earlier starts included) at this cost; needs prices", operational=True
+    )
+    max_minutes: float | None = option(
+        None, help="stop this start after so long, loading included: a queue's time limit", operational=True
+    )
+    prices: Prices | None = option(
+        None,
+        help="{prompt_per_million, cached_per_million, completion_per_million} in USD, the same for all roles",
+        operational=True,
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing can run."""
@@ -113,29 +122,6 @@ class Limits:
         if self.max_minutes is None or seconds < 60 * self.max_minutes:
             return None
         return LimitReached("max_minutes", f"{seconds / 60:.1f} of {self.max_minutes:g} minutes have passed")
-
-
-class HasLimits(Protocol):
-    """A job's config with the keys of `Limits`."""
-
-    max_generated_tokens: int | None
-    max_cost_usd: float | None
-    max_minutes: float | None
-    prices: Prices | None
-
-
-def limits_of(config: HasLimits) -> Limits:
-    """Return the limits that a job's config sets.
-
-    Raises:
-        ConfigError: a limit of 0 or less, or one on cost without prices.
-    """
-    return Limits(
-        max_generated_tokens=config.max_generated_tokens,
-        max_cost_usd=config.max_cost_usd,
-        max_minutes=config.max_minutes,
-        prices=config.prices,
-    )
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -36,11 +36,17 @@ class Flag:
     tokens: tuple[str, ...]
 
 
+def ordered_fields(cls: type) -> list[Field[Any]]:
+    """Return the fields of a config dataclass, its own before those of its bases: as a reader looks for them."""
+    own = vars(cls).get("__annotations__", {})
+    return sorted(fields(cls), key=lambda field: field.name not in own)
+
+
 def entries_of(cls: type) -> dict[str, Entry]:
     """Return the settable fields of a config dataclass by name."""
     hints = get_type_hints(cls)
     found = {}
-    for field in fields(cls):
+    for field in ordered_fields(cls):
         if not field.init:
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()

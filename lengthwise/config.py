@@ -23,6 +23,7 @@ from lengthwise.command_line import (
     entries_of,
     from_tokens,
     help_page,
+    ordered_fields,
     passthrough_entries,
     split_flags,
     usage,
@@ -355,7 +356,7 @@ def component_name(mapping: Mapping[str, Any], *, where: str) -> str:
 def _plain(value: Any) -> Any:
     """Return a value as data that JSON and YAML can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {f.name: _plain(getattr(value, f.name)) for f in ordered_fields(type(value)) if f.init}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

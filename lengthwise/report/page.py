@@ -186,6 +186,7 @@ def _environment() -> Environment:
         target=wording.target,
         when=wording.when,
         duration=wording.duration,
+        dollars=wording.dollars,
         plural=wording.plural,
         p_value=wording.p_value,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Sequence
 
 from lengthwise.records import LengthTarget
@@ -131,6 +132,19 @@ def duration(seconds: object) -> str:
     if total < 3600:
         return f"{total // 60} min {total % 60} s"
     return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def dollars(value: object) -> str:
+    """Return an amount of US dollars, a small one with two leading digits.
+
+    Example:
+        >>> dollars(12.5), dollars(0.00123), dollars(0), dollars(None)
+        ('$12.50', '$0.0012', '$0.00', 'unknown')
+    """
+    if not isinstance(value, (int, float)):
+        return "unknown"
+    decimals = 2 if value >= 0.1 or value <= 0 else 1 - math.floor(math.log10(value))
+    return f"${value:,.{decimals}f}"
 
 
 def day(value: object) -> str:

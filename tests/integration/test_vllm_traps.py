@@ -29,17 +29,19 @@ pytestmark = [pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(1200
 
 ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1, logprobs=True)
 # Over two blocks of vLLM's prefix cache, so that a stale cache would show. The adapters' seeds are such that
-# the first tokens' log-probabilities lie 0.4 or more from each other and from the base's.
+# the first tokens' log-probabilities, by transformers in float32, lie further from each other and from the base's
+# than two tolerances: an answer within its tolerance can belong to no other weights, whatever the CPU rounds.
 PROMPT = user(
     "The tide comes in, the tide goes out, and nobody counts the waves. " * 18
     + "Write one line about the moon."
 )
-SEEDS = {"a": 1, "b": 3, "c": 17}
-OTHER_SEED = 7
+SEEDS = {"a": 1, "b": 14, "c": 21}
+OTHER_SEED = 26
 BATCH_TOLERANCE = 0.15
 """What the composition of a batch may move a log-probability by in bfloat16."""
 REFERENCE_TOLERANCE = 0.01 if best_dtype() == "float32" else 0.3
 """vLLM against transformers in float32."""
+SEPARATION = 0.6
 
 
 @dataclass
@@ -111,7 +113,7 @@ async def reference_logprobs(adapters: list[str | None]) -> dict[str | None, flo
 
 def test_each_model_alone_answers_as_in_transformers(served):
     values = list(served.reference.values())
-    assert min(abs(x - y) for i, x in enumerate(values) for y in values[:i]) > 0.4
+    assert min(abs(x - y) for i, x in enumerate(values) for y in values[:i]) > SEPARATION
     for adapter, expected in served.reference.items():
         assert served.first_logprob(adapter) == pytest.approx(expected, abs=REFERENCE_TOLERANCE)
 
@@ -207,7 +209,7 @@ def test_an_adapter_overwritten_in_place_is_served_as_the_new_one(served):
 
     write_adapter(Path(changing), base, seed=OTHER_SEED)  # content that no other folder has brought in
     (expected,) = served.runner.run(reference_logprobs([changing])).values()
-    assert min(abs(expected - new), abs(expected - old)) > 0.4
+    assert min(abs(expected - served.reference[served.adapter(name)]) for name in ("a", "b")) > SEPARATION
     assert served.first_logprob(changing) == pytest.approx(expected, abs=REFERENCE_TOLERANCE)
 
 

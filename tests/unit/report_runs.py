@@ -186,6 +186,7 @@ def write_build(path: Path, rng: random.Random) -> Path:
             "completion_tokens": 188_411,
             "num_calls": 527,
         },
+        cost={"usd": 0.7537, "usd_per_kept": 0.015702},
         inputs=[{"path": "data/seeds.jsonl", "sha256": "ab" * 32, "num_rows": 61}],
     )
 

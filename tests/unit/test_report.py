@@ -249,6 +249,7 @@ def test_build_outcomes_add_up_and_disagreement_is_said(tmp_path: Path) -> None:
     text = " ".join(Page(render([run])).text.split())
     assert "61 inputs = 48 kept + 11 rejected + 2 failed" in text
     assert "generated tokens per kept row 3,925" in text
+    assert "cost, at the prices that were given $0.75 cost per kept row $0.016" in text
     (made["build"] / "dropped.jsonl").write_text("")
     write_manifest(made["build"], "build", counts={"kept": 48, "rejected": 11, "failed": 2, "inputs": 70})
     problems = collect([made["build"]])[0].problems
