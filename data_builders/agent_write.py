@@ -5,8 +5,8 @@ order, which sees the instruction, the whole plan and all text so far. Added, si
 whatever comes back:
 
 - the plan is checked, rescaled to the stated length and repaired (`plans.py`);
-- every section is checked and, if unfit, written once more with its fault named; the fitter one stands, a cut
-  one never does (`sections.py`);
+- every section is checked and, if unfit, written once more with its fault named; of all tries the fittest stands,
+  and if its fault is not tolerated, which a cut's never is, the text is refused (`sections.py`);
 - the finished text passes a gate: S_l >= 80 against the stated length (the filter that made 666 rows of
   LongWriter-6k train better than all 6,000, arXiv 2410.10210), and little repetition.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 from data_builders import agent_write_prompts as prompts
 from data_builders.agent_write_config import Config
@@ -220,6 +221,7 @@ async def write_section(draft: Draft, section: PlannedSection, config: Config) -
         repetition_penalty=config.repetition_penalty,
         max_tokens=math.ceil(per_word * (section.num_words or 0)) + config.reasoning_tokens,
     )
+    unfit = partial(unfitness, tolerate=config.tolerate)
     tries: list[SectionTry] = []
     for attempt in range(2):
         prompt = prompts.section_prompt(
@@ -229,7 +231,7 @@ async def write_section(draft: Draft, section: PlannedSection, config: Config) -
             material=draft.material,
             plan=draft.plan,
             written=draft.text,
-            fault=min(tries, key=unfitness).faults[0] if tries else None,
+            fault=min(tries, key=unfit).faults[0] if tries else None,
             language=code,
         )
         _check_context(writer, prompt, sampling, "section")
@@ -237,7 +239,7 @@ async def write_section(draft: Draft, section: PlannedSection, config: Config) -
         tries += [_read_section(reply, attempt, section, draft, config) for reply in replies]
         if any(not one.faults for one in tries):
             break
-    best = min(tries, key=unfitness)
+    best = min(tries, key=unfit)
     draft.add_section(section, tries, best)
     refused = [fault for fault in best.faults if fault.check not in config.tolerate]
     if refused:

@@ -8,7 +8,7 @@ cut off. These checks find both, and what else makes a section unfit, before it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,14 +63,25 @@ class SectionTry:
         return count_cjk_alpha(self.text)
 
 
-def unfitness(one: SectionTry) -> tuple[int, int]:
-    """Return a key that is least for the try to take: the one with the lightest fault, then the nearest in length.
+def unfitness(one: SectionTry, tolerate: Collection[str] = ()) -> tuple[int, int, int]:
+    """Return a key that is least for the try to take.
+
+    That is the try with the lightest fault among those that refuse it, then among the tolerated ones, then the
+    nearest in length.
+
+    Args:
+        one: the try.
+        tolerate: checks that only get recorded.
 
     Example:
-        A fit try of 240 words for 300 planned gives (0, 60), a cut one (8, ...).
+        A fit try of 240 words for 300 planned gives (0, 0, 60), a cut one (8, 8, ...).
     """
-    gravity = len(CHECKS) - CHECKS.index(one.faults[0].check) if one.faults else 0
-    return gravity, abs(one.num_words - one.planned)
+
+    def gravest(faults: Sequence[SectionFault]) -> int:
+        return max((len(CHECKS) - CHECKS.index(fault.check) for fault in faults), default=0)
+
+    refusing = [fault for fault in one.faults if fault.check not in tolerate]
+    return gravest(refusing), gravest(one.faults), abs(one.num_words - one.planned)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -250,11 +250,9 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
     if sampling.max_tokens is not None:
         sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
     completions = await caller(prompt, sampling, step="generate")
-    if any(completion.finish_reason == "abort" for completion in completions):
-        return Failed("the engine aborted the request")
     doc = doc_of(sample)
     base = {
-        "doc_id": doc_id,
+        "doc_id": doc_id,  # lm-eval's key: the place among the samples drawn
         "id": sample.id,
         "doc": doc,
         "target": sample.target,
@@ -268,7 +266,7 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
                 **base,
                 "completion_index": index,
                 "resps": [completion.text],
-                "filtered_resps": [completion.text],
+                "filtered_resps": [completion.text],  # lm-eval's key; nothing is filtered
                 **score_completion(
                     planned.task,
                     sample,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lengthwise.budget import Meter
-from lengthwise.engines.base import Capabilities, Engine, Sampling
+from lengthwise.engines.base import Capabilities, Engine, EngineError, Sampling
 from lengthwise.journal import Journal, call_key
 from lengthwise.records import Completion, Prompt, Usage, digest
 
@@ -55,7 +55,8 @@ class Caller:
         """Return `sampling.n` completions, from the journal if this call was finished before.
 
         Raises:
-            EngineError: if the engine has no answer after its own retries.
+            EngineError: if the engine has no answer after its own retries, or broke one off. Such a call is
+                not in the journal: a resumed run makes it again.
             LimitReached: if the engine would have to be asked and a limit of the run is used up.
         """
         salt = [self.sample_id, self.role, step, attempt]
@@ -81,6 +82,8 @@ class Caller:
             raise limit
         completions = await self.engine.generate(prompt, sampling, adapter=self.adapter)
         self.meter.add(completions)
+        if any(completion.finish_reason == "abort" for completion in completions):
+            raise EngineError("the engine broke the reply off (finish_reason abort)")
         await self.journal.put(key, salt, completions)
         return completions
 

@@ -1,8 +1,8 @@
 """The records that every part of Lengthwise speaks.
 
-One `Sample` travels through the whole loop: a builder turns it into a training row, an evaluation task
-into a prompt and a score, the report back into a line a person can read. Nothing here imports anything
-heavier than the standard library.
+A `Sample` is what a builder or an evaluation asks a model, a `Completion` what comes back. Between the jobs
+lie files: a builder's rows are conversations, which training reads as any other tool's. Nothing here imports
+anything heavier than the standard library.
 """
 
 from __future__ import annotations
@@ -141,7 +141,6 @@ class Sample:
     id: str
     """Stable across runs: the source's own id, else a digest of the content."""
     messages: tuple[Message, ...]
-    completion: str | None = None
     target: str | None = None
     """The reference answer, where there is one."""
     length: LengthTarget | None = None

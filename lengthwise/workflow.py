@@ -1,8 +1,8 @@
 """Runs one async function per sample: bounded, oldest first, every input ending in exactly one outcome.
 
-A builder and an evaluation task are both `async def f(sample, ...) -> Outcome`. Samples run side by side, so
-that continuous batching stays full; the steps inside one sample run in order. Outcomes reach the writer in
-the order of the inputs, whatever order they finish in, so that a resumed run writes the same file.
+A builder's `build` and the evaluation's `_answer` are both `async def f(sample, ...) -> Outcome`. Samples run
+side by side, so that continuous batching stays full; the steps inside one sample run in order. Outcomes reach the
+writer in the order of the inputs, whatever order they finish in.
 """
 
 from __future__ import annotations

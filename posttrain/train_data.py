@@ -58,6 +58,7 @@ class SourceCount:
     over_length: int = 0
     over_length_tokens: int = 0
     usable: int = 0
+    """Rows to train on, the truncated among `over_length` included."""
     drawn: int = 0
 
 
@@ -132,16 +133,16 @@ def prepare(
         failed = sorted([*item.refused, *failed], key=lambda r: (r.source, r.line))
         if failed and on_bad_row == "raise":
             raise ConfigError(_bad_rows_message(item, failed))
-        kept, cut = limit_length(rows, max_length, over_length)
-        refused += [*failed, *cut]
+        kept, over_long = limit_length(rows, max_length, over_length)
+        refused += [*failed, *over_long]
         usable.append(kept)
         counts.append(
             SourceCount(
                 path=item.source.path,
                 read=len(item.rows) + len(item.refused),
                 failed=len(failed),
-                over_length=len(cut),
-                over_length_tokens=sum(c.num_tokens or 0 for c in cut),
+                over_length=len(over_long),
+                over_length_tokens=sum(c.num_tokens or 0 for c in over_long),
                 usable=len(kept),
             )
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from lengthwise.config import did_you_mean
 from lengthwise.engines.base import Sampling
 from lengthwise.engines.reasoning import (
     AUTO,
@@ -23,14 +27,27 @@ _TAIL = 32
 """Tokens at the end of a rendered prompt that tell whether the template has opened the thinking part."""
 
 
+TEMPLATE_HELP = "variables of the model's chat template, such as {enable_thinking: false}"
+
+
 class ChatTokenizer:
     """A model's tokenizer and chat template. Ids, not text, go to the model: no second BOS, no drift."""
 
-    def __init__(self, folder: Path, reasoning_tags: str | list[str] | None = AUTO):
+    def __init__(
+        self,
+        folder: Path,
+        reasoning_tags: str | list[str] | None = AUTO,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ):
         """Load the tokenizer of the model in `folder`.
 
+        Args:
+            folder: the model's.
+            reasoning_tags: as in an engine's config.
+            template_kwargs: values of the chat template's variables.
+
         Raises:
-            ConfigError: if the model has no chat template.
+            ConfigError: if the model has no chat template, or its template does not know a variable.
         """
         from transformers import AutoTokenizer
 
@@ -40,6 +57,9 @@ class ChatTokenizer:
                 f"model: {folder} has no chat template (a base model?): add a chat_template.jinja to the "
                 "folder or choose an instruct model"
             )
+        self._template_kwargs = dict(template_kwargs or {})
+        if self._template_kwargs:
+            self._check_template_kwargs()
         self._added = self.tokenizer.get_added_vocab()
         self.tags = find_tags(reasoning_tags, str(self.tokenizer.chat_template), self._added)
         """The marks of the model's thinking part, None if it does not think."""
@@ -111,6 +131,17 @@ class ChatTokenizer:
     def _decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    def _check_template_kwargs(self) -> None:
+        """Refuse what the template would ignore, since a typo would change nothing, and what is set here anyway."""
+        words = set(re.findall(r"[A-Za-z_]\w*", str(self.tokenizer.chat_template)))
+        known = sorted(words - set(inspect.signature(self.tokenizer.apply_chat_template).parameters))
+        for name in self._template_kwargs:
+            if name not in known:
+                raise ConfigError(
+                    f"chat_template_kwargs: the chat template in {self.tokenizer.name_or_path} has no variable "
+                    f"{name!r} to set; {did_you_mean(name, known) or 'read it there'}"
+                )
+
     def _render(self, prompt: Prompt) -> tuple[int, ...]:
         prefill = prompt[-1].role == "assistant"
         ids = self.tokenizer.apply_chat_template(
@@ -119,5 +150,6 @@ class ChatTokenizer:
             return_dict=False,  # transformers 5 would return a BatchEncoding
             add_generation_prompt=not prefill,
             continue_final_message=prefill,
+            **self._template_kwargs,
         )
         return tuple(ids)

@@ -12,7 +12,7 @@ from typing import Any
 from lengthwise.config import option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
-from lengthwise.engines.chat_tokenizer import ChatTokenizer
+from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import folder_digest, resolve_model
@@ -27,6 +27,7 @@ class Config:
     dtype: str = option("auto", help="auto: bfloat16 where it is native, else float32; or a dtype's name")
     device: str = option("auto", help="auto, cpu, cuda", operational=True)
     reasoning_tags: str | list[str] | None = option(AUTO, help=TAGS_HELP)
+    chat_template_kwargs: dict[str, Any] = option(default_factory=dict, help=TEMPLATE_HELP)
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,9 @@ class Engine:
         from transformers import AutoModelForCausalLM
 
         self._ref = resolve_model(*self._spec)
-        self._tokenizer = ChatTokenizer(self._ref.path, self.config.reasoning_tags)
+        self._tokenizer = ChatTokenizer(
+            self._ref.path, self.config.reasoning_tags, self.config.chat_template_kwargs
+        )
         device = self.config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,6 +19,7 @@ from typing import Any
 
 from lengthwise.config import ConfigError, option
 from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.openai_messages import (
     Answer,
     Fault,
@@ -83,6 +84,9 @@ class Config:
     reasoning_tags: str | list[str] | None = option(
         AUTO, help=TAGS_HELP + "; auto without a tokenizer takes <think>"
     )
+    chat_template_kwargs: dict[str, Any] = option(
+        default_factory=dict, help=TEMPLATE_HELP + "; sent to the server (vLLM and SGLang take them)"
+    )
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
 
     def __post_init__(self) -> None:
@@ -123,6 +127,9 @@ class Engine:
             ),
         )
         self._tokenizer: Any = None
+        self._extra_body = config.extra_body
+        if config.chat_template_kwargs:
+            self._extra_body = {**config.extra_body, "chat_template_kwargs": config.chat_template_kwargs}
         self._is_guess = config.reasoning_tags == AUTO and config.tokenizer is None
         self._tags = THINK if self._is_guess else find_tags(config.reasoning_tags, "")
 
@@ -134,11 +141,12 @@ class Engine:
             EngineError: if no server answers within `wait_seconds`.
         """
         if self.config.tokenizer is not None:
-            from lengthwise.engines.chat_tokenizer import ChatTokenizer
             from lengthwise.models import resolve_model
 
             path = resolve_model(self.config.tokenizer).path
-            self._tokenizer = ChatTokenizer(path, self.config.reasoning_tags)
+            self._tokenizer = ChatTokenizer(
+                path, self.config.reasoning_tags, self.config.chat_template_kwargs
+            )
             self._tags = self._tokenizer.tags
         await self._servers.open(os.environ.get(self.config.api_key_env) or "none")
         self.context_length = self.config.context_length or self._servers.max_model_len or 0
@@ -208,9 +216,7 @@ class Engine:
         # Stop strings are for the answer. A server's model is not known to think unless somebody says so.
         thinks = self._tags is not None and not self._is_guess
         asked = replace(sampling, stop=()) if thinks else sampling
-        request = chat_request(
-            prompt, asked, model, seeds=self.config.seeds, extra_body=self.config.extra_body
-        )
+        request = chat_request(prompt, asked, model, seeds=self.config.seeds, extra_body=self._extra_body)
         return await self._servers.ask(
             request, lambda answer, is_proven: self._completion(answer, prompt, sampling, is_proven)
         )

@@ -26,7 +26,7 @@ from lengthwise.engines.base import (
     EngineError,
     Sampling,
 )
-from lengthwise.engines.chat_tokenizer import ChatTokenizer
+from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
 from lengthwise.engines.orphans import children_die_with_us
 from lengthwise.engines.process_log import ProcessLog, one_line
@@ -65,6 +65,7 @@ class Config:
     gpu_memory_utilization: float = option(0.9, help="share of GPU memory vLLM may take", operational=True)
     cpu_kv_cache_gib: int = option(2, help="KV cache on CPU, GiB", operational=True)
     reasoning_tags: str | list[str] | None = option(AUTO, help=TAGS_HELP)
+    chat_template_kwargs: dict[str, Any] = option(default_factory=dict, help=TEMPLATE_HELP)
     request_log: str | None = option(None, help="file for the engine's own log of requests", operational=True)
     options: dict[str, Any] = option(
         default_factory=dict, help="any further argument of vLLM's AsyncEngineArgs, by its own name"
@@ -107,7 +108,9 @@ class Engine:
             EngineError: if vLLM is not installed or cannot load the model.
         """
         self._ref = resolve_model(*self._spec)
-        self._tokenizer = ChatTokenizer(self._ref.path, self.config.reasoning_tags)
+        self._tokenizer = ChatTokenizer(
+            self._ref.path, self.config.reasoning_tags, self.config.chat_template_kwargs
+        )
         scratch = Scratch()
         self._open.callback(scratch.remove)
         self._process_log = ProcessLog(scratch.path / "vllm.log")

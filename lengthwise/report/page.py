@@ -52,8 +52,8 @@ def render(runs: Sequence[Run], *, max_bytes: int = MAX_BYTES, now: datetime.dat
 
 
 def _view(runs: Sequence[Run], now: datetime.datetime) -> dict[str, Any]:
-    evaluations = [(run, i) for i, run in enumerate(r for r in runs if r.evaluation is not None)]
-    compared = [run for run, _ in evaluations]
+    evaluations = [(run, colour) for colour, run in enumerate(r for r in runs if r.evaluation is not None)]
+    compared = [run for run, _ in evaluations]  # the first is the base
     comparisons = compare_all(compared[0], compared[1:]) if compared else []
     browser = samples.browse(evaluations, comparisons)
     lead = headline(runs, comparisons)

@@ -410,6 +410,16 @@ def test_a_tolerated_check_is_rewritten_then_recorded(run):
     ] * 2
 
 
+def test_a_tolerated_fault_is_fitter_than_a_lighter_one_that_refuses(run):
+    short, same = prose(5, 40), prose(1, 300)
+    script = Script([plan_reply(300, 300)], {(1, 0): same, (2, 0): short, (2, 1): same})
+    outcome = run(script, tolerate=["too_short"], min_length_score=0.0)
+    assert isinstance(outcome, Kept)
+    section = outcome.record["sections"][1]
+    assert (section["taken"], section["text"]) == (0, short)
+    assert [t["faults"][0].split()[0] for t in section["tries"]] == ["too_short", "overlap"]
+
+
 def test_the_first_try_stands_where_the_rewrite_is_worse(run):
     long, cut = prose(5, 500), prose(6, 2000)
     script = Script([plan_reply(300, 300)], {(1, 0): long, (1, 1): cut})

@@ -139,6 +139,24 @@ def test_a_failed_call_is_not_kept(journal):
     assert handle.meter.num_calls == 0
 
 
+class BreaksOff(Counting):
+    """Its first reply ends in the middle."""
+
+    async def generate(self, prompt, sampling, *, adapter=None):
+        (reply,) = await super().generate(prompt, sampling, adapter=adapter)
+        return [replace(reply, finish_reason="abort") if len(self.asked) == 1 else reply]
+
+
+def test_a_reply_that_was_broken_off_is_paid_for_and_asked_for_again(journal):
+    engine = BreaksOff()
+    handle = caller(journal, engine)
+    with pytest.raises(EngineError, match="broke the reply off"):
+        call(handle, "plan")
+    assert (len(journal), handle.meter.num_calls) == (0, 1)
+    (reply,) = call(handle, "plan")[0]
+    assert (reply.finish_reason, len(journal), len(engine.asked)) == ("length", 1, 2)
+
+
 def test_a_caller_shows_its_engine(journal):
     handle = caller(journal, Counting("name", context_length=99, json_schema=False))
     assert (handle.model, handle.context_length, handle.count_tokens(user("a b c"))) == ("name", 99, 3)

@@ -231,11 +231,12 @@ def test_every_field_of_a_sampling_is_sent(server):
         stop=("END",),
         seed=3,
         json_schema=schema,
-        options={"extra_body": {"min_p": 0.1}},
+        options={"extra_body": {"min_p": 0.1}, "chat_template_kwargs": {"enable_thinking": False}},
     )
     sent = server.requests[0]
     assert (sent["max_tokens"], sent["stop"], sent["seed"]) == (7, ["END"], 3)
     assert (sent["top_k"], sent["repetition_penalty"], sent["min_p"]) == (20, 1.1, 0.1)
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
     assert sent["response_format"]["type"] == "json_schema"
     assert sent["response_format"]["json_schema"]["schema"] == schema
     assert "continue_final_message" not in sent

@@ -20,6 +20,7 @@ from lengthwise.engines.reasoning import (
     split_reasoning,
 )
 from lengthwise.records import Completion, Message, user
+from lengthwise.value_types import ConfigError
 
 PROMPT = user("Hi")
 
@@ -210,3 +211,24 @@ def published(name: str) -> str:
     import trl
 
     return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
+
+
+def test_thinking_is_switched_off_by_the_template_s_own_variable(tmp_path):
+    thinks = chat_tokenizer(tmp_path, published("qwen3"))
+    answers = ChatTokenizer(tmp_path, template_kwargs={"enable_thinking": False})
+    added = answers.tokenizer.decode(answers.encode(PROMPT)[len(thinks.encode(PROMPT)) :])
+    assert added == "<think>\n\n</think>\n\n"  # an empty part, so that the reply is the answer
+    assert not answers.begins_inside(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"enable_thinkin": False}, "no variable 'enable_thinkin' to set; did you mean 'enable_thinking'?"),
+        ({"add_generation_prompt": False}, "no variable 'add_generation_prompt' to set"),
+    ],
+)
+def test_a_variable_that_would_change_nothing_is_refused(tmp_path, given, words):
+    chat_tokenizer(tmp_path, published("qwen3"))
+    with pytest.raises(ConfigError, match=words):
+        ChatTokenizer(tmp_path, template_kwargs=given)
