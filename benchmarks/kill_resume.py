@@ -1,7 +1,7 @@
 """A build and an evaluation, each killed with SIGKILL at random instants and started again until it is done.
 
     python benchmarks/kill_resume.py --engine scripted
-    python benchmarks/kill_resume.py --engine vllm --num_inputs 12
+    python benchmarks/kill_resume.py --engine vllm --num_inputs 24
 
 With the scripted engine the files must be byte-equal to those of a run that nobody killed. Real sampling is not
 reproducible, so with vLLM (the embedded model) every input must have ended once, no committed answer may have
@@ -91,7 +91,12 @@ class Job:
 def _flags(verb: str, engine: str, num_inputs: int, prompts: Path) -> list[str]:
     if engine == "vllm":
         config = {"build": "data/agent_write_debug.yaml", "eval": "evals/debug.yaml"}[verb]
-        given = [f"--config={ROOT / 'configs' / config}", f"--limit={num_inputs}"]
+        # Few at once, so that the answers come one by one and a run is not over before its last kill.
+        given = [
+            f"--config={ROOT / 'configs' / config}",
+            f"--limit={num_inputs}",
+            "--max_concurrent_samples=4",
+        ]
         return [*given, "--tasks=longen", "--sampling.temperature=0.8"] if verb == "eval" else given
     given = ["--model=script", "--engine.name=scripted", f"--engine.faults={FAULTS}"]
     given += ["--engine.delay_seconds=0.02", "--max_concurrent_samples=4"]
