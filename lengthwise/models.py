@@ -42,6 +42,12 @@ class ModelRef:
     identity: str
     """Digest of the weights, tokenizer and chat template of base and adapter."""
 
+    def identity_with(self, adapter: str | None) -> str:
+        """Return the identity of the base with another adapter; None: of what stands here."""
+        if adapter is None:
+            return self.identity
+        return digest([folder_digest(self.path), folder_digest(Path(adapter))])
+
 
 def resolve_model(spec: str, adapter: str | None = None) -> ModelRef:
     """Find or fetch a model and its adapter.

@@ -63,6 +63,26 @@ class Sampling:
         return asdict(self)
 
 
+def room_for(num_prompt_tokens: int, sampling: Sampling, context_length: int) -> int:
+    """Return the tokens that a completion may have: `max_tokens`, or what the prompt leaves of the context.
+
+    Raises:
+        ContextOverflow: if they do not fit: nothing is cut silently.
+
+    Example:
+        >>> room_for(100, Sampling(), 4096), room_for(100, Sampling(max_tokens=50), 4096)
+        (3996, 50)
+    """
+    room = context_length - num_prompt_tokens
+    wanted = room if sampling.max_tokens is None else sampling.max_tokens
+    if room < 1 or wanted > room:
+        raise ContextOverflow(
+            f"a prompt of {num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
+            f"context of {context_length}: lower max_tokens or raise engine.max_model_len"
+        )
+    return wanted
+
+
 class Engine(Protocol):
     """A started engine. `generate` may be called from many tasks at once; it batches by itself."""
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from lengthwise.config import option
 from lengthwise.devices import best_dtype
-from lengthwise.engines.base import Capabilities, ContextOverflow, EngineError, Sampling
+from lengthwise.engines.base import Capabilities, EngineError, Sampling, room_for
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import folder_digest, resolve_model
-from lengthwise.records import Completion, Prompt, Usage, digest
+from lengthwise.records import Completion, Prompt, Usage
 
 
 @dataclass(kw_only=True)
@@ -81,9 +81,7 @@ class Engine:
 
     def weights_identity(self, adapter: str | None = None) -> str:
         """Return the content digest of the base with the adapter that would answer."""
-        if adapter is None:
-            return self._ref.identity
-        return digest([folder_digest(self._ref.path), folder_digest(Path(adapter))])
+        return self._ref.identity_with(adapter)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the exact number of tokens of the rendered prompt."""
@@ -107,21 +105,14 @@ class Engine:
                 f"{sampling.n} completions at temperature 0 would be equal: ask for 1 or raise the temperature"
             )
         ids = self._tokenizer.encode(prompt)
-        room = self.context_length - len(ids)
-        if room < 1 or (sampling.max_tokens or 1) > room:
-            raise ContextOverflow(
-                f"a prompt of {len(ids)} tokens and max_tokens {sampling.max_tokens} do not fit the context of "
-                f"{self.context_length}"
-            )
+        room = room_for(len(ids), sampling, self.context_length)
         self._log.write("started", prompt, sampling, adapter)
         async with self._busy:
             folder = Path(adapter) if adapter is not None else self._ref.adapter
             self._use_adapter(folder)
             cancelled = threading.Event()
             asked = self._tokenizer.for_model(sampling)
-            work = asyncio.create_task(
-                asyncio.to_thread(self._generate, ids, asked, sampling.max_tokens or room, cancelled)
-            )
+            work = asyncio.create_task(asyncio.to_thread(self._generate, ids, asked, room, cancelled))
             try:
                 completions = await asyncio.shield(work)
             except asyncio.CancelledError:

@@ -21,10 +21,10 @@ from lengthwise.config import ConfigError, did_you_mean, option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import (
     Capabilities,
-    ContextOverflow,
     EngineDead,
     EngineError,
     Sampling,
+    room_for,
 )
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
@@ -34,8 +34,8 @@ from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.engines.scratch import Scratch
 from lengthwise.engines.vllm_messages import completion_of, sampling_params
-from lengthwise.models import folder_digest, resolve_model
-from lengthwise.records import Completion, Prompt, digest
+from lengthwise.models import resolve_model
+from lengthwise.records import Completion, Prompt
 
 _MEMORY = re.compile(r"memory|: -9|killed", re.IGNORECASE)
 _KILLED = "it logged no error, so it was killed, as the system does when memory runs out"
@@ -210,9 +210,7 @@ class Engine:
 
     def weights_identity(self, adapter: str | None = None) -> str:
         """Return the content digest of the base with the adapter that would answer."""
-        if adapter is None:
-            return self._ref.identity
-        return digest([folder_digest(self._ref.path), folder_digest(Path(adapter))])
+        return self._ref.identity_with(adapter)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the exact number of tokens of the rendered prompt."""
@@ -234,7 +232,7 @@ class Engine:
                 "vLLM cannot follow a JSON schema from the middle: ask for a schema or a prefill"
             )
         ids = self._tokenizer.encode(prompt)
-        room = self._room(len(ids), sampling)
+        room = room_for(len(ids), sampling, self.context_length)
         lora = await self._lora(adapter)
         self._log.write("started", prompt, sampling, adapter)
         output = await self._run(ids, sampling, room, lora)
@@ -261,16 +259,6 @@ class Engine:
         if output is None or any(part.finish_reason == "error" for part in output.outputs):
             raise EngineError("vLLM ended the request with an error and no text")
         return output
-
-    def _room(self, num_prompt_tokens: int, sampling: Sampling) -> int:
-        room = self.context_length - num_prompt_tokens
-        wanted = room if sampling.max_tokens is None else sampling.max_tokens
-        if room < 1 or wanted > room:
-            raise ContextOverflow(
-                f"a prompt of {num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
-                f"context of {self.context_length}: lower max_tokens or raise engine.max_model_len"
-            )
-        return wanted
 
     async def _lora(self, adapter: str | None) -> Any:
         """Return vLLM's request for the adapter that should answer, loaded before any request uses it."""
