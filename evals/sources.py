@@ -25,14 +25,16 @@ SHIPPED_PROMPTS = Path(__file__).parent / "prompts" / "length_control.jsonl"
 """Our own prompts, the source of every task that is given none."""
 
 
-Entry = Sample | BadRow | None
-"""What a task's `load` returns for each row of its source; None is a row that is not for this task."""
+Entry = Sample | tuple[Sample, ...] | BadRow | None
+"""What a task's `load` returns for each row of its source: the sample or samples made of it, or None if it is
+not for this task."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedRows:
-    """The rows of a task's source, each in one of the three."""
+    """What became of the rows of a task's source."""
 
+    num_rows: int
     samples: list[Sample]
     bad_rows: list[BadRow]
     num_left_aside: int
@@ -44,7 +46,7 @@ class LoadedRows:
     def sizes(self) -> dict[str, int]:
         """Return how many rows there were, and what became of them."""
         return {
-            "rows": len(self.samples) + len(self.bad_rows) + self.num_left_aside,
+            "rows": self.num_rows,
             "original": len(self.samples),
             "left_aside": self.num_left_aside,
             "bad_rows": len(self.bad_rows),
@@ -66,13 +68,15 @@ def find_source(source: str | None) -> RowSource:
     return find_rows(source, split=None)
 
 
-def read_samples(source: str | None, convert: Callable[[dict[str, Any]], Sample | None]) -> list[Entry]:
+def read_samples(
+    source: str | None, convert: Callable[[dict[str, Any]], Sample | tuple[Sample, ...] | None]
+) -> list[Entry]:
     """Return what `convert` makes of each row of a source; the body of a task's `load`.
 
     Args:
         source: see `find_source`.
-        convert: returns a row's sample, or None if the row is not for this task; a `ValueError` says what is
-            wrong with it.
+        convert: returns a row's sample or samples, or None if the row is not for this task; a `ValueError` says
+            what is wrong with it.
 
     Raises:
         ConfigError: the source is not there, or the whole of it is unreadable.
@@ -87,11 +91,13 @@ def sort_rows(entries: Iterable[Entry], on_bad_row: BadRowPolicy, *, data: str) 
         ConfigError: there is no row, no usable one, or a bad one that may not be dropped.
     """
     usable, bad_rows = accepted(entries, on_bad_row, data=data)
-    samples, num_renamed = unique_ids(sample for sample in usable if sample is not None)
+    made = [entry if isinstance(entry, tuple) else (entry,) for entry in usable if entry is not None]
+    samples, num_renamed = unique_ids(sample for entry in made for sample in entry)
     return LoadedRows(
+        num_rows=len(usable) + len(bad_rows),
         samples=samples,
         bad_rows=bad_rows,
-        num_left_aside=len(usable) - len(samples),
+        num_left_aside=len(usable) - len(made),
         num_renamed=num_renamed,
     )
 

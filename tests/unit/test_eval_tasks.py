@@ -14,13 +14,13 @@ from evals.base import score_completion
 from evals.plan import EvalConfig, plan_task, stratified
 from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
 from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
-from evals.tasks import longbench_write, longen, tlg
+from evals.tasks import lifebench, longbench_write, longen, tlg
 from lengthwise.config import ConfigError, parse_config
 from lengthwise.engines import build_engine
 from lengthwise.length_wishes import find_length_wishes, parse_length_wish
 from lengthwise.records import LengthTarget, Sample, user
 
-TASKS = {"longbench_write": longbench_write, "longen": longen, "tlg": tlg}
+TASKS = {"lifebench": lifebench, "longbench_write": longbench_write, "longen": longen, "tlg": tlg}
 
 
 ROWS = [json.loads(line) for line in SHIPPED_PROMPTS.read_text(encoding="utf-8").splitlines()]
@@ -215,6 +215,56 @@ class TestTlg:
     def test_an_unknown_target_is_named(self, tmp_path):
         with pytest.raises(ConfigError, match="line 1: '40' is not a TLG target"):
             load(tlg, write_jsonl(tmp_path / "d.jsonl", [{"Instruction": "x", "TargetLength": "40"}]))
+
+
+LIFEBENCH_ROW = {
+    "category": "QA",
+    "type": "open",
+    "lang": "en",
+    "task": "Who was Ada? Reply with {word_count_type} {word_count} words.",
+}
+
+
+class TestLifeBench:
+    def test_each_row_is_asked_under_every_length_and_control(self, tmp_path):
+        chinese = {**LIFEBENCH_ROW, "lang": "cn", "task": "字数{word_count_type}{word_count}字。"}
+        samples = load(lifebench, write_jsonl(tmp_path / "d.jsonl", [LIFEBENCH_ROW, chinese]))
+        assert len(samples) == len({s.id for s in samples}) == 60
+        by_id = {s.id.partition("/")[2]: s for s in samples[:30]}
+        assert by_id["about/512"].instruction == "Who was Ada? Reply with equal to 512 words."
+        assert by_id["at_most/16"].instruction.endswith("with at most 16 words.")
+        assert by_id["at_least/8192"].length == LengthTarget(min=8192, relation="at_least")
+        assert samples[30].instruction == "字数等于16字。"
+        assert samples[30].length == LengthTarget.about(16, unit="characters")
+        assert lifebench.slices(samples[30]) == {
+            "control": "about",
+            "length": "16",
+            "category": "QA",
+            "language": "zh",
+        }
+
+    def test_a_row_counts_once_however_often_it_is_asked(self, tmp_path):
+        rows = [LIFEBENCH_ROW, {**LIFEBENCH_ROW, "task": "no slot"}, {**LIFEBENCH_ROW, "lang": "fr"}]
+        loaded = sort_rows(lifebench.load(write_jsonl(tmp_path / "d.jsonl", rows)), "drop", data="d")
+        assert loaded.sizes == {"rows": 3, "original": 30, "left_aside": 0, "bad_rows": 2, "renamed_ids": 0}
+        assert [row.reason for row in loaded.bad_rows] == [
+            "task has no {word_count_type}, which the length is filled into",
+            "lang is 'fr': it must be en or cn",
+        ]
+
+    @pytest.mark.parametrize(
+        ("target", "produced", "ls", "ld"),
+        [
+            (LengthTarget.about(100), 90, 60.65, 0.1),
+            (LengthTarget(max=100, relation="at_most"), 90, 100.0, 0.1),
+            (LengthTarget(min=100, relation="at_least"), 90, 60.65, 0.1),
+            (LengthTarget(min=100, relation="at_least"), 150, 100.0, 0.5),
+            (LengthTarget.about(100), 0, 0.67, 1.0),
+        ],
+    )
+    def test_score(self, target, produced, ls, ld):
+        scores = lifebench.score(sample(target), words(produced), "stop")
+        assert scores == {"ls": pytest.approx(ls, abs=0.01), "ld": pytest.approx(ld)}
 
 
 class TestSources:
