@@ -46,7 +46,7 @@ LASTING = {
     "500 always": "engine: EngineError",
     "400 too long": "engine: ContextOverflow",
     "422 always": "engine: EngineError",
-    "aborted": "the engine aborted the request",
+    "aborted": "engine: EngineError",
 }
 """Fault to the reason for which its inputs have to fail."""
 REPLIES = ("empty", "cut", "thinking", "thinking cut")

@@ -276,7 +276,13 @@ def _check_context(caller: Caller, prompt: Prompt, sampling: Sampling, what: str
     """Refuse a call that could be cut by the context rather than by its own cap."""
     asked, allowed = caller.count_tokens(prompt), sampling.max_tokens or 0
     if asked + allowed > caller.context_length:
-        detail = f"{asked} prompt tokens + {allowed} for the reply > {caller.context_length}"
+        exact = caller.capabilities.exact_token_counts
+        counted = (
+            f"{asked} prompt tokens"
+            if exact
+            else f"about {asked} prompt tokens (engine.tokenizer counts exactly)"
+        )
+        detail = f"{counted} + {allowed} for the reply > {caller.context_length}"
         raise Unfit(f"context: {what} call does not fit", f"{detail}: serve a longer context or ask for less")
 
 

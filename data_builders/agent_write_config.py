@@ -69,6 +69,8 @@ class Config:
         for name in ("min_sections", "min_section_words", "plan_candidates", "section_candidates"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.max_plan_repairs < 0:
+            raise ConfigError(f"max_plan_repairs is {self.max_plan_repairs}: it must be at least 0")
         for low, high in (
             ("min_sections", "max_sections"),
             ("min_section_words", "max_section_words"),

@@ -29,6 +29,8 @@ class BuildConfig(Limits):
         default_factory=dict,
         help="other models for single roles, as in {planner: {model: ..., engine: {name: ...}}}; what is "
         "left out is as above",
+        component="lengthwise.engines",
+        each="engine",
     )
     data: str | None = option(
         None, help="file, folder, build run or hub id with prompts; null: the shipped instructions"

@@ -8,6 +8,7 @@ Chinese. A preamble, a refusal and a total are left out; half a plan is for `pla
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,6 +71,7 @@ _POINT_KEYS = (
     "内容",
     "主题",
 )
+_MOST_WORDS = 10_000_000
 _WORDS_KEYS = ("num_words", "numwords", "word_count", "wordcount", "words", "字数")
 
 
@@ -80,6 +82,8 @@ def _parse_json(text: str) -> Plan:
             value, _ = decoder.raw_decode(text, start.start())
         except ValueError:
             continue
+        except RecursionError:  # brackets without end: what follows them is no plan either
+            return ()
         if isinstance(value, Mapping):
             value = next((v for v in value.values() if isinstance(v, list)), [value])
         if not isinstance(value, list) or not value or not all(isinstance(v, Mapping) for v in value):
@@ -100,12 +104,13 @@ def _section_of(index: int, item: Mapping[Any, Any]) -> PlannedSection | None:
 
 
 def _number(value: Any) -> int | None:
+    """Return a stated number of words; None for none, and for what no plan can mean."""
     if isinstance(value, bool) or value is None:
         return None
-    if isinstance(value, int | float):
-        return round(value)
-    digits = re.search(r"\d[\d,]*", str(value))
-    return int(digits[0].replace(",", "")) if digits else None
+    if not isinstance(value, int | float):
+        digits = re.search(r"\d[\d,]*", str(value))
+        value = float(digits[0].replace(",", "")) if digits else math.nan
+    return round(value) if abs(value) <= _MOST_WORDS else None  # NaN compares false
 
 
 _LABEL = re.compile(
@@ -173,6 +178,7 @@ def _continue_section(section: _Line, line: str) -> None:
 
 def _take_count(text: str) -> tuple[str, int | None]:
     """Cut the last stated number of words out of a line."""
+    text = re.sub(r"\s{2,}", " ", text)  # on long runs of spaces the pattern would take minutes
     found = list(_COUNT.finditer(text)) or list(_BARE_COUNT.finditer(text))
     if not found:
         return text, None

@@ -59,6 +59,8 @@ def role_specs(default: RoleSpec, given: Mapping[str, Any], roles: Sequence[str]
             raise ConfigError(f"roles: {role!r} is no role of this builder: it has {', '.join(roles)}")
         if not isinstance(own, Mapping) or not set(own) <= {"model", "adapter", "engine"}:
             raise ConfigError(f"roles.{role} is {own!r}: it takes model, adapter and engine")
+        if not isinstance(own.get("engine", {}), Mapping):
+            raise ConfigError(f"roles.{role}.engine is {own['engine']!r}: write {{name: ..., its options}}")
     return {role: _role_spec(default, given.get(role, {})) for role in roles}
 
 

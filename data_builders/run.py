@@ -27,7 +27,6 @@ from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import (
-    ConfigError,
     build_component,
     component_name,
     config_to_dict,
@@ -35,6 +34,7 @@ from lengthwise.config import (
     parse_config,
 )
 from lengthwise.dry_run import asked_words, check_models, run_line
+from lengthwise.engines import started
 from lengthwise.engines.base import Engine, require
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
@@ -163,17 +163,14 @@ class Build:
         finally:
             journal.close()
         inputs = [*bad_rows, *keys.values()]
+        rows.counts(list(keys.values())).refuse_total_failure()
         rows.finish(inputs)
         self._finish(rows.counts(inputs), identities, meter, num_duplicates=len(repeats))
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         """Start each engine once (roles may share one); they are stopped when `stack` closes."""
         for engine in {id(engine): engine for engine in self.engines.values()}.values():
-            stack.push_async_callback(engine.stop)
-            try:
-                await engine.start()
-            except ValueError as error:  # a model that cannot be had
-                raise ConfigError(str(error)) from error
+            await stack.enter_async_context(started(engine))
 
     async def _make_rows(
         self,

@@ -164,13 +164,16 @@ def row_key(sample: Sample, first: str | None) -> str:
 
 
 def code_digest(builder: ModuleType) -> str:
-    """Return the digest of the code that makes rows: `lengthwise`, `data_builders`, and the builder's file.
+    """Return the digest of what makes rows: `lengthwise`, `data_builders` with its prompts, and the builder's file.
 
     Modules of a user's own that the builder imports are not in it.
     """
     root = Path(__file__).resolve().parents[1]
     files = sorted(
-        file for package in ("lengthwise", "data_builders") for file in (root / package).rglob("*.py")
+        file
+        for package in ("lengthwise", "data_builders")
+        for pattern in ("*.py", "*.md")
+        for file in (root / package).rglob(pattern)
     )
     if builder.__file__ is not None:
         files.append(Path(builder.__file__))

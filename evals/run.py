@@ -168,6 +168,7 @@ async def _generate_all(
                     except LimitReached as limit:
                         limit.how_far = counts.how_far(sum(len(p.samples) for p in plan))
                         raise
+        counts.refuse_total_failure()
         return engine.weights_identity()
 
 
@@ -241,14 +242,14 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
     prompt = planned.task.prompt(sample)
     num_prompt_tokens = caller.count_tokens(prompt)
     room = caller.context_length - num_prompt_tokens
-    if room < 1:
+    if room < 1 and caller.capabilities.exact_token_counts:  # of an estimate the server has the last word
         return Failed(
             "prompt longer than the context",
             {"num_prompt_tokens": num_prompt_tokens, "context_length": caller.context_length},
         )
     sampling = planned.sampling
     if sampling.max_tokens is not None:
-        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room) if room > 0 else None)
     completions = await caller(prompt, sampling, step="generate")
     doc = doc_of(sample)
     base = {

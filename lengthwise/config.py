@@ -58,6 +58,7 @@ def option(
     help: str,
     operational: bool = False,
     component: str | None = None,
+    each: str | None = None,
 ) -> Any:
     """Return a dataclass field with its help text.
 
@@ -68,8 +69,9 @@ def option(
         operational: the field changes how a run goes, not its result: it may differ when the run is resumed.
         component: the package whose plugins the field's map chooses from; their operational options may differ
             likewise.
+        each: the field is a map of maps, each of which may hold such a component under this key.
     """
-    metadata = {"help": help, "operational": operational, "component": component}
+    metadata = {"help": help, "operational": operational, "component": component, "each": each}
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -381,13 +383,24 @@ def result_affecting(cls: type, config: Any) -> dict[str, Any]:
     full = config_to_dict(config) if dataclasses.is_dataclass(config) else dict(config)
     skipped = {name for name, entry in entries_of(cls).items() if entry.operational}
     skipped |= set(getattr(cls, "OPERATIONAL", ()))
-    packages = {
-        f.name: f.metadata["component"] for f in dataclasses.fields(cls) if f.metadata.get("component")
-    }
+    components = {f.name: f.metadata for f in dataclasses.fields(cls) if f.metadata.get("component")}
     return {
-        key: _without_operational(value, packages[key], key) if key in packages else value
+        key: _decisive(value, components[key], key) if key in components else value
         for key, value in full.items()
         if key not in skipped
+    }
+
+
+def _decisive(value: Mapping[str, Any], metadata: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return a component's map, or a map of maps that may hold one each, without what may change on resume."""
+    package, key = metadata["component"], metadata.get("each")
+    if key is None:
+        return _without_operational(value, package, field)
+    return {
+        name: {**inner, key: _without_operational(inner[key], package, f"{field}.{name}.{key}")}
+        if isinstance(inner, Mapping) and isinstance(inner.get(key), Mapping)
+        else inner
+        for name, inner in value.items()
     }
 
 

@@ -23,6 +23,7 @@ from lengthwise.budget import LimitReached
 from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
 from lengthwise.journal import JournalError
+from lengthwise.provenance import file_sha256
 from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.value_types import ConfigError
 from lengthwise.yaml_source import parse_yaml
@@ -54,7 +55,8 @@ class JobFailed(RuntimeError):
 def run_main(function: Callable[..., int | None], *args: Any) -> int:
     """Call a job's main and return its exit code: 0 done, 2 for a `ConfigError`, 130 for Ctrl-C.
 
-    A dead engine, a used-up limit or a full disk ends the job with 1 and its message, which names the remedy.
+    A dead engine, a used-up limit or a full disk ends the job with 1 and its message, which names the remedy; in a
+    recipe a failed job ends it with the job's exit code.
 
     Other errors propagate with their traceback, and the process ends with 1.
 
@@ -76,6 +78,9 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         print(f"stopped: {error}\nstart the same command again to resume", file=sys.stderr)
     except LimitReached as limit:
         print(f"stopped: {limit}", file=sys.stderr)
+    except JobFailed as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        code = error.exit_code if error.exit_code > 0 else 1
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
@@ -273,7 +278,8 @@ def job(
         verb: "build", "sft" or "eval".
         config: the YAML file.
         accelerate_config: how to distribute a training job.
-        reuse: return the run that is there if it is finished and had the same config, so that a recipe resumes.
+        reuse: return the run that is there if it is finished and had the same config and input files, so that a
+            recipe resumes.
         **overrides: fields that win over the file; maps set single entries of a component.
 
     Raises:
@@ -288,7 +294,7 @@ def job(
     folder = run_folder(verb, resolved.get("name"), resolved.get("output_dir"))
     if reuse and (folder / "manifest.json").is_file():
         before = RunDir.load(folder)
-        if before.config == resolved:
+        if before.config == resolved and _inputs_unchanged(before):
             print(f"{verb}: {folder} is finished and is used again", file=sys.stderr)
             return before
     code = launch(verb, arguments, accelerate_config)
@@ -298,6 +304,12 @@ def job(
     if not run.is_finished:
         raise JobFailed(verb, 1)
     return run
+
+
+def _inputs_unchanged(run: RunDir) -> bool:
+    """Return whether the files that a finished run has read are still what they were, where they are here."""
+    recorded = [(Path(entry["path"]), entry["sha256"]) for entry in run.manifest["inputs"]]
+    return all(file_sha256(path) == digest for path, digest in recorded if path.is_file())
 
 
 def launch(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> int:

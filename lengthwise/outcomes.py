@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from lengthwise.engines.base import EngineError
+
 End = Literal["kept", "rejected", "failed"]
 
 
@@ -68,6 +70,19 @@ class Counts:
             '5 of 9 inputs have ended (3 kept, 2 rejected, 0 failed), 4 have not.'
         """
         return f"{self.total} of {num_inputs} inputs have ended ({self}), {num_inputs - self.total} have not."
+
+    def refuse_total_failure(self) -> None:
+        """Stop a run all of whose inputs failed: begun again it tries them again, finished it never would.
+
+        Raises:
+            EngineError: with the most frequent reason.
+        """
+        if self.failed and not self.kept and not self.rejected:
+            reason = max(self.reasons, key=lambda name: self.reasons[name])
+            raise EngineError(
+                f"all {self.failed} inputs failed, {self.reasons[reason]} of them with {reason!r}; dropped.jsonl has "
+                "the details. Mend the cause, then"
+            )
 
     def __str__(self) -> str:
         """Return "3 kept, 2 rejected, 1 failed"."""

@@ -110,7 +110,7 @@ class RunDir:
                 is in use by another process, the folder holds something else or cannot be made.
         """
         run, decide = cls._described(job, path, config)
-        if os.environ.get("RANK", "0") != "0":
+        if job == "sft" and os.environ.get("RANK", "0") != "0":  # a cluster may set RANK for any job
             return run
         run._refuse_occupied()
         try:
@@ -278,6 +278,7 @@ class RunDir:
             if not path.is_absolute() and not path.is_relative_to(self.path):
                 path = self.path / path
             for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+                _to_disk(file)
                 resolved, base = file.resolve(), self.path.resolve()
                 shown = resolved.relative_to(base) if resolved.is_relative_to(base) else resolved
                 described.append(
@@ -371,6 +372,12 @@ def _refuse_differences(path: Path, before: Mapping[str, Any], now: Mapping[str,
             f"{path} holds an unfinished run with other settings:\n" + "\n".join(lines) + "\n"
             "resume it with the settings it began with, or choose another --name"
         )
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file is on the disk: a manifest must not outlive, after a power cut, what it describes."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _unusable(path: Path, reason: str | None) -> str:

@@ -69,6 +69,8 @@ def main() -> int:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/length_faithful"))
     args = parser.parse_args()
 
+    if not args.data.is_file():
+        parser.error(f"--data {args.data} is no file")
     text = args.data.read_text(encoding="utf-8")
     rows = labelled(json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines()))
     random.Random(0).shuffle(rows)

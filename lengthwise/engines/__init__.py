@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lengthwise.engines.base import Engine
+from lengthwise.value_types import ConfigError
 
 
 def build_engine(
@@ -36,10 +37,24 @@ def build_engine(
 async def open_engine(
     spec: Mapping[str, Any], model: str, adapter: str | None = None
 ) -> AsyncIterator[Engine]:
-    """Start an engine and stop it at the end, whatever happens in between."""
-    engine = build_engine(spec, model, adapter)
+    """Build and start an engine, and stop it at the end, whatever happens in between."""
+    async with started(build_engine(spec, model, adapter)) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def started(engine: Engine) -> AsyncIterator[Engine]:
+    """Start an engine and stop it at the end, whatever happens in between.
+
+    Raises:
+        ConfigError: the model or adapter is not to be had.
+        EngineError: the engine does not start.
+    """
     try:
-        await engine.start()
+        try:
+            await engine.start()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         yield engine
     finally:
         await engine.stop()

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from lengthwise.records import Completion, Prompt
+from lengthwise.value_types import ConfigError
 
 
 class EngineError(RuntimeError):
@@ -39,6 +40,8 @@ class Capabilities:
     """Serve several LoRA adapters beside the base model."""
     logprobs: bool = False
     prompt_logprobs: bool = False
+    exact_token_counts: bool = True
+    """`count_tokens` is no estimate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +81,7 @@ def room_for(num_prompt_tokens: int, sampling: Sampling, context_length: int) ->
     if room < 1 or wanted > room:
         raise ContextOverflow(
             f"a prompt of {num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
-            f"context of {context_length}: lower max_tokens or raise engine.max_model_len"
+            f"context of {context_length}: lower max_tokens, or serve a longer context (engine.max_model_len)"
         )
     return wanted
 
@@ -118,7 +121,7 @@ def require(engine: Engine, wanted: frozenset[str], what: str) -> None:
     """Refuse at start a job that needs a capability which its engine lacks.
 
     Raises:
-        ValueError: naming the missing capabilities and the job.
+        ConfigError: naming the missing capabilities and the job.
     """
     known = {f.name for f in fields(Capabilities)}
     missing = sorted(name for name in wanted if name not in known or not getattr(engine.capabilities, name))
@@ -126,7 +129,7 @@ def require(engine: Engine, wanted: frozenset[str], what: str) -> None:
         from lengthwise.engines.vllm import Engine as Vllm
 
         offered = sorted(name for name in known if getattr(Vllm.capabilities, name))
-        raise ValueError(
+        raise ConfigError(
             f"{what} needs an engine with {', '.join(missing)}, which {type(engine).__module__.split('.')[-1]} "
             f"does not offer: choose another engine (vllm offers {', '.join(offered)})"
         )

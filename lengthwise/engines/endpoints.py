@@ -117,9 +117,11 @@ class Endpoints:
         if started >= endpoint.window_cut_at:
             self._halve(endpoint)
             endpoint.num_pauses += 1
-        pause = min(_FIRST_PAUSE_SECONDS * 2 ** max(endpoint.num_pauses - 1, 0), _LONGEST_OWN_PAUSE_SECONDS)
+        doublings = min(max(endpoint.num_pauses - 1, 0), 16)  # a thousand of them would overflow
+        pause = min(_FIRST_PAUSE_SECONDS * 2**doublings, _LONGEST_OWN_PAUSE_SECONDS)
         if retry_after_seconds is not None:
-            pause = min(max(retry_after_seconds, 0.0), LONGEST_PAUSE_SECONDS)
+            # A server that says 0 while it refuses would be asked in a tight loop.
+            pause = min(max(retry_after_seconds, _FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         endpoint.paused_until = max(endpoint.paused_until, now + pause)
 
     def slow(self, endpoint: Endpoint, started: float, error: str) -> bool:

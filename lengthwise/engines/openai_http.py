@@ -18,12 +18,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lengthwise.config import ConfigError, option
-from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.base import (
+    Capabilities,
+    ContextOverflow,
+    EngineDead,
+    EngineError,
+    Sampling,
+    room_for,
+)
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
 from lengthwise.engines.openai_messages import (
     Answer,
     Fault,
     chat_request,
+    is_base_url,
     seed_of_choice,
     share_of_reasoning,
 )
@@ -38,7 +46,10 @@ from lengthwise.engines.reasoning import (
     split_reasoning,
 )
 from lengthwise.engines.request_log import RequestLog
-from lengthwise.records import Completion, Prompt, digest
+from lengthwise.records import Completion, Prompt, Usage, digest
+
+_MOST_BYTES_A_TOKEN = 8
+"""Of ordinary text in any language; the mean is 4 to 5."""
 
 
 @dataclass(kw_only=True)
@@ -94,6 +105,9 @@ class Config:
         check_tags(self.reasoning_tags)
         if not self.base_urls:
             raise ValueError("base_urls: give at least one server, such as http://127.0.0.1:8000/v1")
+        for url in self.base_urls:
+            if not is_base_url(url):
+                raise ValueError(f"base_urls: {url!r} is no address, such as http://127.0.0.1:8000/v1")
         for name, least in (("max_in_flight", 1), ("max_retries", 0), ("wait_seconds", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
@@ -111,7 +125,11 @@ class Engine:
         self.config = config
         self.context_length = config.context_length or 0
         self.capabilities = Capabilities(
-            prefill=config.prefill, json_schema=config.json_schema, seeds=config.seeds, adapters=True
+            prefill=config.prefill,
+            json_schema=config.json_schema,
+            seeds=config.seeds,
+            adapters=True,
+            exact_token_counts=config.tokenizer is not None,
         )
         self._log = RequestLog(config.request_log)
         self._servers = Servers(
@@ -201,15 +219,15 @@ class Engine:
         return completions
 
     def _check_room(self, prompt: Prompt, sampling: Sampling) -> None:
-        num_prompt_tokens = self.count_tokens(prompt)
-        # An estimate, on the high side, may refuse what cannot fit but must not refuse what nearly fits.
-        wanted = 1 if self._tokenizer is None else sampling.max_tokens or 1
-        if num_prompt_tokens + wanted > self.context_length:
-            about = "about " if self._tokenizer is None else ""
-            remedy = "" if self._tokenizer else ": set engine.tokenizer to the model's id for an exact count"
+        """Refuse what cannot fit; without a tokenizer only what is far too long, the rest is the server's to say."""
+        if self._tokenizer is not None:
+            room_for(self.count_tokens(prompt), sampling, self.context_length)
+            return
+        least = sum(len(m.content.encode()) for m in prompt) // _MOST_BYTES_A_TOKEN
+        if least >= self.context_length:
             raise ContextOverflow(
-                f"a prompt of {about}{num_prompt_tokens} tokens and max_tokens {sampling.max_tokens} do not fit the "
-                f"context of {self.context_length}{remedy}"
+                f"a prompt of at least {least} tokens does not fit the context of {self.context_length}: set "
+                "engine.tokenizer to the model's id for an exact count"
             )
 
     async def _complete(self, prompt: Prompt, sampling: Sampling, model: str) -> Completion:
@@ -233,9 +251,10 @@ class Engine:
             text, reasoning = split_reasoning(
                 text, self._tags, inside=inside, has_grammar=sampling.json_schema is not None
             )
-        num_tokens = answer.num_tokens
+        num_tokens, usage = answer.num_tokens, answer.usage
         if num_tokens is None:
             num_tokens = self._count_reply(answer, is_proven)
+            usage += Usage(prompt_tokens=self.count_tokens(prompt), completion_tokens=num_tokens)
         num_reasoning_tokens = answer.num_reasoning_tokens or 0
         if reasoning is not None and not num_reasoning_tokens:
             num_reasoning_tokens = self._count_reasoning(num_tokens, reasoning, text)
@@ -247,7 +266,7 @@ class Engine:
             reasoning=reasoning,
             num_reasoning_tokens=num_reasoning_tokens,
             model=answer.model,
-            usage=answer.usage,
+            usage=usage,
         )
 
     def _count_reply(self, answer: Answer, is_proven: bool) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from lengthwise.engines.base import ContextOverflow, EngineError, Sampling
 from lengthwise.records import FinishReason, Prompt, Usage, digest
@@ -100,6 +101,20 @@ def chat_request(
     return request
 
 
+def is_base_url(url: str) -> bool:
+    """Return whether a text can be the address of a server.
+
+    Example:
+        >>> is_base_url("http://127.0.0.1:8000/v1"), is_base_url("127.0.0.1:8000"), is_base_url("http://h:PORT/v1")
+        (True, False, False)
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
 def seed_of_choice(seed: int | None, index: int) -> int | None:
     """Return the seed of one of several completions: the first has the request's own, the rest follow from it."""
     if seed is None or index == 0:
@@ -113,36 +128,54 @@ def read_answer(response: Any) -> Answer:
     Raises:
         Fault: if it is not one; with the tokens it cost, where the server tells.
     """
-    usage = _usage(getattr(response, "usage", None))
+    told = getattr(response, "usage", None)
+    usage = _usage(told)
     choices = getattr(response, "choices", None)  # the client hands on a page of text as a str
-    if not choices:
+    if not isinstance(choices, list) or not choices:
         raise Fault("bad", "an answer without a single choice", usage=usage)
     choice = choices[0]
     message = getattr(choice, "message", None)
     text = getattr(message, "content", None)
     if message is None or not isinstance(text, str | None):
         raise Fault("bad", "an answer without a message", usage=usage)
-    details = getattr(getattr(response, "usage", None), "completion_tokens_details", None)
+    if usage is not None and text and not usage.completion_tokens:
+        usage = None  # zeros in place of counts
     # Not a field of OpenAI's: vLLM calls it reasoning, other servers reasoning_content.
     reasoning = getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None)
+    if not isinstance(reasoning, str | None):
+        raise Fault("bad", "an answer whose reasoning is no text", usage=usage)
+    finish_reason = getattr(choice, "finish_reason", None)
     return Answer(
         text=text or "",
-        finish_reason=_FINISH.get(choice.finish_reason, "abort"),
+        finish_reason=_FINISH.get(finish_reason if isinstance(finish_reason, str) else None, "abort"),
         reasoning=reasoning,
         num_tokens=None if usage is None else usage.completion_tokens,
-        num_reasoning_tokens=getattr(details, "reasoning_tokens", None),
-        model=response.model or "",
+        num_reasoning_tokens=_reasoning_tokens(told),
+        model=str(getattr(response, "model", None) or ""),
         usage=usage or Usage(),
     )
 
 
 def _usage(told: Any) -> Usage | None:
-    prompt_tokens = getattr(told, "prompt_tokens", None)
-    completion_tokens = getattr(told, "completion_tokens", None)
-    if not isinstance(prompt_tokens, int) or not isinstance(completion_tokens, int):
+    prompt_tokens = _count(told, "prompt_tokens")
+    completion_tokens = _count(told, "completion_tokens")
+    if prompt_tokens is None or completion_tokens is None:
         return None
-    cached = getattr(getattr(told, "prompt_tokens_details", None), "cached_tokens", None)
+    reasoning_tokens = _reasoning_tokens(told) or 0
+    if reasoning_tokens > completion_tokens:  # some servers count the answer alone
+        completion_tokens += reasoning_tokens
+    cached = _count(getattr(told, "prompt_tokens_details", None), "cached_tokens")
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cached_tokens=cached or 0)
+
+
+def _reasoning_tokens(told: Any) -> int | None:
+    return _count(getattr(told, "completion_tokens_details", None), "reasoning_tokens")
+
+
+def _count(told: Any, name: str) -> int | None:
+    """Return a number of tokens as a server told it; None for what is no count."""
+    value = getattr(told, name, None)
+    return value if type(value) is int and value >= 0 else None
 
 
 def share_of_reasoning(num_tokens: int, reasoning: str, answer: str) -> int:

@@ -181,6 +181,8 @@ class Servers:
         if status == 401:
             return EngineDead(self._key_words(endpoint.url, error))
         refused = refusal(status, text, endpoint.url)
+        if status == 402:  # every further request would fail; stopped, the run can go on when it is paid for
+            return EngineDead(str(refused))
         if status in (403, 404) and model == self._model:
             if not self._has_answered:
                 return EngineDead(
@@ -288,7 +290,8 @@ class Servers:
 
         try:
             async with asyncio.timeout(min(_CONNECT_SECONDS, self._patience.timeout_seconds)):
-                models = {m.id: m async for m in self._clients[endpoint.url].models.list()}
+                listed = [m async for m in self._clients[endpoint.url].models.list()]
+                models = {m.id: m for m in listed if isinstance(m.id, str)}
         except (TimeoutError, APIConnectionError) as error:
             return connection_words(error)
         except APIStatusError as error:
@@ -297,14 +300,18 @@ class Servers:
             if error.status_code not in (404, 405):  # no model list is offered: the first call will tell
                 return brief(f"HTTP {error.status_code} {status_words(error)}")
             models = {}
-        except (ValueError, AttributeError):  # the client passes on what is no JSON, as text or as an error
+        except (
+            ValueError,
+            AttributeError,
+            TypeError,
+        ):  # the client passes on what is no JSON, as text or as an error
             return "no model list in the answer (most base URLs end in /v1)"
         if models and self._model not in models:
             raise ConfigError(
                 f"model: {endpoint.url} does not serve {self._model!r}; it serves {', '.join(sorted(models))}"
             )
         told = getattr(models.get(self._model), "max_model_len", None)
-        if told:
+        if type(told) is int and told > 0:
             self.max_model_len = min(told, self.max_model_len or told)
         return ""
 

@@ -20,18 +20,19 @@ class RequestLog:
     """Appends one JSON line per event: `{"event", "request", "adapter", "time"}`."""
 
     def __init__(self, path: str | None):
-        """Open the log at `path`; None keeps no log."""
+        """Name the log; the file is made with its first line. None keeps no log."""
+        self._path = path
         self._fd = -1
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(
         self, event: Literal["started", "finished"], prompt: Prompt, sampling: Sampling, adapter: str | None
     ) -> None:
         """Log one event. `request` is a digest of the prompt and sampling, seed included."""
-        if self._fd < 0:
+        if self._path is None:
             return
+        if self._fd < 0:
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         request = digest([[m.to_dict() for m in prompt], sampling.to_dict(), adapter])[:16]
         line = {"event": event, "request": request, "adapter": adapter, "time": time.time()}
         os.write(self._fd, json.dumps(line).encode() + b"\n")

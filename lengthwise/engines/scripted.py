@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.config import option
+from lengthwise.config import ConfigError, option
 from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.records import Completion, Prompt, Usage, digest
@@ -223,4 +223,4 @@ def _load_responder(name: str) -> Responder:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"engine.responder: {name!r} is not `module:function`: {error}") from error
+        raise ConfigError(f"engine.responder: {name!r} is not `module:function`: {error}") from error

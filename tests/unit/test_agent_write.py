@@ -522,6 +522,7 @@ def test_a_second_run_repeats_no_call_and_gives_the_same_row(run):
         ({"plan_candidates": 0}, "plan_candidates is 0"),
         ({"section_candidates": 0}, "section_candidates is 0"),
         ({"target_words": 1}, "target_words is 1"),
+        ({"max_plan_repairs": -1}, "max_plan_repairs is -1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -154,6 +154,11 @@ def test_roles_may_have_models_of_their_own(tmp_path, data):
         (["--engine", '{"name": "scripted", "context": 3}'], "context_length"),
         (["--roles", '{"judge": {}}'], "it has planner, writer"),
         (["--roles", '{"writer": {"temperature": 1}}'], "it takes model, adapter and engine"),
+        (
+            ["--roles.planner.engine", "vllm"],
+            "roles.planner.engine is 'vllm': write {name: ..., its options}",
+        ),
+        (["--engine", '{"name": "scripted", "responder": "nowhere"}'], "is not `module:function`"),
         (["--limit", "0"], "limit is 0"),
         (["--prompt_column", "promt"], "did you mean 'prompt'"),
         (["--data", "nowhere.jsonl"], "no file or folder"),
@@ -172,6 +177,31 @@ def test_an_empty_file_is_a_config_error(tmp_path, capsys):
     (tmp_path / "empty.jsonl").write_text("\n")
     assert build(tmp_path / "run", str(tmp_path / "empty.jsonl")) == 2
     assert "holds no rows" in capsys.readouterr().err
+
+
+def test_a_run_of_which_nothing_came_stays_open_and_tries_again(tmp_path, data, capsys):
+    run = tmp_path / "run"
+    assert build(run, data, engine={"faults": {"error": 1.0}}) == 1
+    told = capsys.readouterr().err
+    assert "all 6 inputs failed, 6 of them with 'engine: EngineError'" in told
+    assert not (run / "manifest.json").exists()
+    assert build(run, data) == 0
+    assert manifest(run)["counts"]["kept"] == 6
+
+
+def test_how_a_roles_engine_runs_may_change_on_resume(tmp_path, data, monkeypatch):
+    run = tmp_path / "run"
+    role = '{"planner": {"model": "p", "engine": {"name": "scripted", "delay_seconds": DELAY, "context_length": SIZE}}}'
+
+    def start(delay: str, size: str) -> int:
+        return build(
+            run, data, "--roles", role.replace("DELAY", delay).replace("SIZE", size), "--max_minutes", "1e-9"
+        )
+
+    assert start("0.0", "9000") == 1  # stopped by its limit
+    (run / "journal.jsonl").write_text("one answer\n")  # so that the run is bound to its settings
+    assert start("0.1", "9000") == 1
+    assert start("0.1", "9001") == 2
 
 
 def test_all_rejected_still_makes_a_whole_run(tmp_path, data):

@@ -134,6 +134,26 @@ def test_finished_folder_fails_the_second_job(demo_job):
     assert caught.value.exit_code == 2
 
 
+def test_a_recipe_uses_a_finished_run_again_unless_its_inputs_changed(demo_job):
+    rows = demo_job / "rows.jsonl"
+    rows.write_text("{}\n")
+    finish = "config).finish(seed=1)"
+    source = (demo_job / "demo_job.py").read_text()
+    assert finish in source
+    source = source.replace(finish, "config).finish(seed=1, inputs=[InputFile.of('rows.jsonl')])")
+    (demo_job / "demo_job.py").write_text(source.replace("import RunDir", "import InputFile, RunDir"))
+    first = job.job("build", "demo.yaml", reuse=True)
+    assert job.job("build", "demo.yaml", reuse=True).created == first.created
+    rows.write_text("{}\n{}\n")
+    with pytest.raises(job.JobFailed):  # the folder holds a finished run of other rows
+        job.job("build", "demo.yaml", reuse=True)
+
+
+def test_a_recipe_ends_with_its_jobs_exit_code(demo_job, capsys):
+    assert job.run_main(lambda: job.job("build", "demo.yaml", wrods=1) and 0) == 2
+    assert "the build job ended with exit code 2" in capsys.readouterr().err
+
+
 def test_sft_command_goes_through_accelerate(demo_job):
     Path("configs/accelerate").mkdir(parents=True)
     Path("configs/accelerate/two.yaml").write_text("num_processes: 2\n")

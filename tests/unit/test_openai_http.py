@@ -367,13 +367,52 @@ def test_a_usage_missing_once_is_asked_for_again(server):
     assert ask_in_turn(server, 2) == ["a", "c"]
 
 
-@pytest.mark.parametrize("choices", [[], None, [{"index": 0}], [{"index": 0, "message": {"content": 3}}]])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [],
+        None,
+        {"message": {"content": "x"}},
+        7,
+        [{"index": 0}],
+        [{"index": 0, "message": {"content": 3}}],
+        [{"index": 0, "message": {"content": "x", "reasoning": 3}}],
+    ],
+)
 def test_an_answer_without_a_choice_is_asked_for_again_and_its_tokens_are_not_lost(server, choices):
     useless = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
     server.script = [Reply(useless | {"usage": usage_of(5, 30)}), chat("well", usage=usage_of(5, 4))]
     (reply,) = ask(server)
     assert (reply.text, reply.num_tokens) == ("well", 4)
     assert reply.usage == Usage(prompt_tokens=10, completion_tokens=34)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 5, "completion_tokens": -4},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": "5", "completion_tokens": "4"},
+        {"prompt_tokens": True, "completion_tokens": True},
+    ],
+)
+def test_a_usage_that_cannot_be_is_none(server, usage):
+    server.script = [chat(usage=usage)]
+    with pytest.raises(EngineDead, match="no usage"):
+        ask(server)
+
+
+def test_a_finish_reason_that_is_none_is_a_break(server):
+    server.script = [chat(finish_reason=["stop"])]  # type: ignore[arg-type]
+    assert ask(server)[0].finish_reason == "abort"
+
+
+def test_reasoning_that_a_server_leaves_out_of_its_count_is_added(server):
+    usage = {**usage_of(5, 9), "completion_tokens_details": {"reasoning_tokens": 94}}
+    server.script = [chat("Yes.", reasoning_content="hmm", usage=usage)]
+    (reply,) = ask(server)
+    assert (reply.num_tokens, reply.num_reasoning_tokens, reply.num_answer_tokens) == (103, 94, 9)
+    assert reply.usage.completion_tokens == 103
 
 
 # --- thinking -------------------------------------------------------------------------------------
@@ -427,7 +466,7 @@ def test_with_a_tokenizer_all_counts_are_known(server, tmp_path):
     (reply,) = ask(server, options=options, prompt=user("Hi"))
     assert (reply.text, reply.reasoning) == ("Yes.", "hmm")
     assert (reply.num_tokens, reply.num_reasoning_tokens) == (8, 4)
-    assert reply.usage == Usage()  # what a server does not tell is not made up
+    assert reply.usage == Usage(prompt_tokens=25, completion_tokens=8)  # counted here, so that limits hold
     server.script = [chat("hmm", finish_reason="length", usage=usage_of(9, 3))]
     (cut,) = ask(server, options=options, prompt=user("Hi"))
     assert (cut.text, cut.finish_reason, cut.num_reasoning_tokens) == ("", "length", 3)
@@ -478,6 +517,29 @@ def test_a_failure_that_stays_names_the_server_and_the_retries(server):
     assert f"no answer after 1 retries: {server.url}: HTTP 500" in str(caught.value)
     assert not isinstance(caught.value, EngineDead)
     assert len(server.requests) == 2
+
+
+def test_an_account_without_money_stops_the_run(server):
+    server.script = [chat("a"), error(402, "insufficient balance")]
+    with pytest.raises(EngineDead, match="HTTP 402: insufficient balance"):
+        ask_in_turn(server, 2)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"data": 5},
+        {"data": [{"id": None, "max_model_len": 9}]},
+        {"data": [{"id": "m", "max_model_len": "9"}]},
+    ],
+)
+def test_an_odd_list_of_models_is_none(server, models):
+    server.models = {"object": "list", **models}
+    if models["data"] == 5:
+        with pytest.raises(EngineError, match="no model list"):
+            ask(server, options={"context_length": 100})
+    else:
+        assert ask(server, options={"context_length": 100})[0].text == "hello"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -719,6 +781,8 @@ def test_a_server_behind_another_protocol_is_no_traceback(server):
         ({"max_in_flight": 0}, "max_in_flight is 0: it must be at least 1"),
         ({"reasoning_tags": "<think>"}, "reasoning_tags is '<think>': give auto, null, or a list"),
         ({"reasoning_tags": ["a"]}, "reasoning_tags is ['a']"),
+        ({"base_urls": ["http://127.0.0.1:PORT/v1"]}, "'http://127.0.0.1:PORT/v1' is no address"),
+        ({"base_urls": ["localhost:8000/v1"]}, "'localhost:8000/v1' is no address"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, words):

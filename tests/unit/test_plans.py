@@ -41,6 +41,12 @@ def fault_names(found: Plan, limits: PlanBounds) -> list[str]:
 
 
 PARSED = [
+    ('[{"main_point": "x", "num_words": Infinity}]', [(1, "x", None)]),
+    ('[{"main_point": "x", "num_words": NaN}]', [(1, "x", None)]),
+    ('[{"main_point": "x", "num_words": 1e999}]', [(1, "x", None)]),
+    (f"1. x ({'9' * 6000} words)", [(1, "x", None)]),
+    ("[" * 5000, []),
+    ("1. Intro" + " " * 5000 + "x", [(1, "Intro x", None)]),
     ('[{"main_point": "the storm", "num_words": 400}]', [(1, "the storm", 400)]),
     ('Sure!\n```json\n[{"main_point": "a  b", "num_words": 400}]\n```\nDone.', [(1, "a b", 400)]),
     ('{"sections": [{"Main Point": "x", "Word Count": "1,200 words"}]}', [(1, "x", 1200)]),

@@ -167,11 +167,18 @@ def test_lock_is_freed_when_the_process_is_killed():
     assert RunDir.open_for("build", "outputs/build/demo", {"a": 1}).resumed
 
 
-def test_other_ranks_write_nothing(monkeypatch):
+def test_other_ranks_of_a_training_write_nothing(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    run = opened()
+    run = RunDir.open_for("sft", run_folder("sft", "demo"), DemoConfig())
     run.finish(seed=1)
     assert not Path("outputs").exists()
+
+
+def test_the_rank_that_a_cluster_sets_opens_no_finished_build(monkeypatch):
+    opened().finish(seed=1)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match="finished run, which is never overwritten"):
+        opened(seed=7)
 
 
 def test_parents_are_recorded_by_digest():

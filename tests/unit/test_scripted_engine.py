@@ -78,7 +78,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(max_tokens, fits, tmp_path):
     else:
         with pytest.raises(ContextOverflow, match="6 words and max_tokens 5 .* context of 10"):
             one(engine, max_tokens=max_tokens)
-        assert log.read_text() == ""  # refused before anything was asked
+        assert not log.exists()  # refused before anything was asked
     with pytest.raises(ContextOverflow):
         one(engine, user("word " * 10))
 
