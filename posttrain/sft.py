@@ -132,8 +132,7 @@ def check(argv: Sequence[str] | None) -> tuple[SFTJob, list[DataSource], list[Da
     check_model(job.model)
     check_template(job.chat_template_path)
     folder = run_folder("sft", job.name, job.output_dir)
-    if binds(folder):
-        RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE)
+    RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     find_checkpoint(folder, job.resume_from_checkpoint)
     return job, sources, eval_sources
 

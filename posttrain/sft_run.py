@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
-from posttrain.resume import BEGUN_WITH, clear_leftovers
+from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
 from posttrain.run_log import run_log
 from posttrain.sft_output import account, finish, save
@@ -32,7 +32,7 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     folder = run_folder("sft", job.name, job.output_dir)
     if _is_main():
         clear_leftovers(folder)
-    run = RunDir.open_for("sft", folder, job, checked_by_job=CHECKED_HERE)
+    run = RunDir.open_for("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     plan = plan_training(job, folder, sources, eval_sources)
     if run.writes:
         if plan.checkpoint is None or not run.file(BEGUN_WITH).is_file():

@@ -136,12 +136,19 @@ def test_metrics_of_steps_to_be_done_again_are_removed(tmp_path):
 def test_a_run_without_checkpoint_binds_nobody_to_its_settings(tmp_path):
     run = RunDir.open_for("sft", tmp_path / "run", {"learning_rate": 1.0})
     (run.path / "checkpoint-1").mkdir()
+    for name in ("README.md", "notes.txt", "runs/host/events", "step_rows.jsonl", "metrics.jsonl"):
+        run.file(name).write_text("{}\n", encoding="utf-8")
     clear_leftovers(run.path)
     assert (run.path / "run_config.json").exists()  # in use
     run.close()
     assert not binds(run.path)
     clear_leftovers(run.path)
-    again = RunDir.open_for("sft", run.path, {"learning_rate": 2.0})
+    kept = ["README.md", "notes.txt", "run_config.json", "runs"]
+    assert sorted(p.name for p in run.path.iterdir() if p.name != ".lock") == kept
+    RunDir.check("sft", run.path, {"learning_rate": 2.0}, starts_anew=True)
+    again = RunDir.open_for("sft", run.path, {"learning_rate": 2.0}, starts_anew=True)
+    assert not again.resumed
+    assert json.loads((run.path / "run_config.json").read_text(encoding="utf-8")) == {"learning_rate": 2.0}
     (again.file("checkpoint-1/trainer_state.json")).write_text("{}", encoding="utf-8")
     (again.path / "checkpoint-2").mkdir()
     again.close()
