@@ -164,7 +164,8 @@ class RunDir:
         full = json.loads(json.dumps(full, ensure_ascii=False))
 
         def decide(values: dict[str, Any]) -> dict[str, Any]:
-            decisive = result_affecting(type(config), values) if is_config else values
+            also = getattr(config, "also_decisive", ())
+            decisive = result_affecting(type(config), values, also=also) if is_config else values
             return {key: value for key, value in decisive.items() if key not in _LOCATION}
 
         run = cls(path=Path(path), job=job, config=full, config_digest=digest(decide(full)), created=_now())

@@ -21,7 +21,7 @@ from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
-from posttrain.trl_keys import OPERATIONAL, RENAMED, check_trainer_keys
+from posttrain.trl_keys import OPERATIONAL, RENAMED, also_decisive, check_trainer_keys
 
 
 @dataclass(kw_only=True)
@@ -106,6 +106,11 @@ class SFTJob:
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
         if self.trainer.get("load_best_model_at_end") and not wants_eval:
             raise ValueError("load_best_model_at_end is set, but nothing is evaluated: set eval_strategy too")
+
+    @property
+    def also_decisive(self) -> frozenset[str]:
+        """The trainer's operational keys that decide the result under these settings."""
+        return also_decisive(self.trainer)
 
     @property
     def method(self) -> str:

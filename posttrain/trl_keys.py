@@ -28,16 +28,22 @@ OPERATIONAL = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",
     "log_level_replica", "log_on_each_node", "disable_tqdm", "report_to", "run_name", "project",
     "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "save_strategy", "save_steps",
-    "save_total_limit", "save_on_each_node", "num_train_epochs", "max_steps", "eval_strategy",
-    "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
-    "eval_accumulation_steps", "dataloader_num_workers", "dataloader_pin_memory",
-    "dataloader_persistent_workers", "dataloader_prefetch_factor", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "ddp_timeout",
-    "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy",
-    "hub_private_repo", "hub_always_push", "hub_revision",
+    "save_total_limit", "save_on_each_node", "eval_strategy", "eval_steps", "eval_delay",
+    "eval_on_start", "per_device_eval_batch_size", "eval_accumulation_steps",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "gradient_checkpointing", "gradient_checkpointing_kwargs",
+    "activation_offloading", "torch_empty_cache_steps", "ddp_timeout", "ddp_broadcast_buffers",
+    "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo",
+    "hub_always_push", "hub_revision",
 })
 # fmt: on
-"""Keys of TRL's SFTConfig that may change when a run is resumed."""
+"""Keys of TRL's SFTConfig that may change when a run is resumed.
+
+Not among them are num_train_epochs and max_steps: they stretch the schedule of the learning rate.
+"""
+
+_EVALUATION = frozenset({"eval_strategy", "eval_steps", "eval_delay", "per_device_eval_batch_size"})
+_SAVING = frozenset({"save_strategy", "save_steps"})
 
 RENAMED = {
     "dataset_name": "data",
@@ -79,6 +85,19 @@ _AT_LEAST: Mapping[str, float] = {
     "dataloader_num_workers": 0,
 }
 _ABOVE_0 = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
+
+
+def also_decisive(trainer: Mapping[str, Any]) -> frozenset[str]:
+    """Return the operational keys that decide the result after all, since an evaluation's loss has a say in it.
+
+    Example:
+        >>> sorted(also_decisive({"lr_scheduler_type": "greedy"}))
+        ['eval_delay', 'eval_steps', 'eval_strategy', 'per_device_eval_batch_size']
+    """
+    if trainer.get("load_best_model_at_end"):
+        return _EVALUATION | _SAVING
+    steers_rate = trainer.get("lr_scheduler_type") in {"reduce_lr_on_plateau", "greedy"}
+    return _EVALUATION if steers_rate else frozenset()
 
 
 def check_trainer_keys(trainer: Mapping[str, Any]) -> None:

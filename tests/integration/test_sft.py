@@ -159,6 +159,35 @@ def test_a_run_without_checkpoint_binds_nobody_to_its_settings(tmp_path):
         RunDir.open_for("sft", run.path, {"learning_rate": 3.0})
 
 
+BEST = ["--load_best_model_at_end", "--eval_strategy=steps", "--eval_steps=2", "--save_steps=2"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "named"),
+    [
+        (["--num_train_epochs=1"], ["--num_train_epochs=2"], "num_train_epochs: begun with 1.0, now 2.0"),
+        (["--max_steps=4"], ["--max_steps=8"], "max_steps: begun with 4, now 8"),
+        (BEST, [*BEST[:2], "--eval_steps=1", BEST[3]], "eval_steps: begun with 2.0, now 1.0"),
+        (BEST, [*BEST[:3], "--save_steps=4"], "save_steps: begun with 2.0, now 4.0"),
+        (BEST, BEST[1:], "load_best_model_at_end: begun with true, now not set"),
+        (["--lr_scheduler_type=greedy"], ["--lr_scheduler_type=greedy", "--eval_delay=3"], "eval_delay"),
+        (["--save_steps=2"], ["--save_steps=4"], None),
+    ],
+)
+def test_what_decides_the_weights_may_not_change_on_resume(rows, tmp_path, begun, now, named):
+    def job(flags):
+        given = [f"--data={rows}", f"--eval_data={rows}", "--name=x", "--model=m", *flags]
+        return parse_config(SFTJob, given, prog="sft", passthrough=load_schema("sft"))
+
+    RunDir.open_for("sft", tmp_path / "run", job(begun)).close()
+    if named is None:
+        assert RunDir.check("sft", tmp_path / "run", job(now)).resumed
+        return
+    with pytest.raises(ConfigError, match=named) as refused:
+        RunDir.check("sft", tmp_path / "run", job(now))
+    assert str(refused.value).count(": begun with") == 1
+
+
 @pytest.mark.real_model
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
