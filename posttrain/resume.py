@@ -90,8 +90,8 @@ def clear_leftovers(folder: Path) -> None:
     """Remove what cannot be gone on from: torn checkpoints, and our own files of a run that has no other ones.
 
     What the trainer or a user put there stays, and so do the config and the lock, by which the folder is known
-    to be a run's. A torn checkpoint that stays would count as one of `save_total_limit`, and push out a good one. A finished
-    run, and one in use by another process, are left alone.
+    to be a run's. A torn checkpoint that stays would count as one of `save_total_limit`, and push out a good
+    one. A finished run, and one in use by another process, are left alone.
     """
     lock = folder / ".lock"
     if (folder / "manifest.json").exists() or not lock.is_file():

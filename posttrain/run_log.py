@@ -32,7 +32,9 @@ def run_log(path: Path) -> TrainerCallback:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             # The last losses of a training are else in no line, and so not in its mean either.
-            control.should_log = control.should_log or control.should_training_stop or _may_save(args, control)
+            control.should_log = (
+                control.should_log or control.should_training_stop or _may_save(args, control)
+            )
             return control
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:

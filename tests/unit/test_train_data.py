@@ -46,6 +46,46 @@ def test_alpaca_input_and_system():
     assert turns(row) == [("system", "Be brief."), ("user", "Add.\n\n1 1"), ("assistant", "2")]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"messages": [{"role": "system", "content": "Be brief."}, *CHAT]},
+        {"prompt": "Hi", "completion": "Yo"},
+        {"prompt": [{"role": "system", "content": "Be brief."}, CHAT[0]], "completion": CHAT[1:]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
+        {"instruction": "Hi", "output": "Yo"},
+    ],
+)
+def test_a_system_text_beside_the_turns_comes_first(row):
+    row = {**row, "system": "Be brief."}
+    assert turns(row) == [("system", "Be brief."), ("user", "Hi"), ("assistant", "Yo")]
+    assert read(row).num_context == (2 if "prompt" in row else 0)
+
+
+def test_alpaca_history_becomes_earlier_turns_that_carry_loss():
+    row = {
+        "instruction": "Hi",
+        "output": "Yo",
+        "system": "S",
+        "history": [["One?", "Two."], ("Red?", "Blue.")],
+    }
+    roles_and_texts = [("user", "One?"), ("assistant", "Two."), ("user", "Red?"), ("assistant", "Blue.")]
+    assert turns(row) == [("system", "S"), *roles_and_texts, ("user", "Hi"), ("assistant", "Yo")]
+    assert read(row).num_context == 0
+    assert turns({**row, "system": "", "history": []}) == [("user", "Hi"), ("assistant", "Yo")]
+
+
+def test_marks_that_change_nothing_are_accepted():
+    marked = [
+        {**CHAT[0], "weight": 0, "loss": False},
+        {**CHAT[1], "weight": 1, "train": True, "thinking": ""},
+    ]
+    assert turns({"messages": marked}) == [("user", "Hi"), ("assistant", "Yo")]
+    context = [CHAT[0], {**CHAT[1], "weight": 0}, CHAT[0]]
+    assert read({"prompt": context, "completion": "Yo"}).num_context == 3
+
+
 def test_the_prompt_of_a_prompt_completion_row_is_context():
     row = read({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]})
     assert (row.num_context, len(row.messages)) == (3, 4)
@@ -70,6 +110,25 @@ def test_a_row_without_id_gets_one_from_its_content():
         ({"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "text"}]}]}, "holds no text"),
         ({"instruction": "x", "output": float("nan")}, "output holds no text but a float"),
         ({"messages": CHAT, "tools": [{"name": "f"}]}, "tools"),
+        (
+            {"messages": [{"role": "system", "content": "A"}, *CHAT], "system": "B"},
+            "two system texts: 'B' and 'A'",
+        ),
+        ({"messages": CHAT, "system": {"a": 1}}, "system holds no text but a dict"),
+        ({"messages": [CHAT[0], {**CHAT[1], "reasoning_content": "Hm."}]}, "message 1 has reasoning_content"),
+        ({"messages": [CHAT[0], {**CHAT[1], "thinking": "Hm."}]}, "message 1 has thinking"),
+        ({"messages": [CHAT[0], {**CHAT[1], "reasoning": ["Hm."]}]}, "message 1 has reasoning"),
+        ({"messages": [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT]}, "message 1 has weight: 0"),
+        ({"messages": [CHAT[0], {**CHAT[1], "weight": 0.5}]}, "message 1 has weight: 0.5"),
+        ({"messages": [CHAT[0], {**CHAT[1], "loss": False}]}, "message 1 has loss: False"),
+        ({"conversations": [{"from": "gpt", "value": "Yo", "train": False}]}, "message 0 has train: False"),
+        ({"instruction": "x", "output": "y", "history": "Hi"}, "history is 'Hi', expected a list"),
+        ({"instruction": "x", "output": "y", "history": [["Hi"]]}, r"history 0 is \['Hi'\], expected a pair"),
+        ({"instruction": "x", "output": "y", "history": [["Hi", 1]]}, "history 0 holds no text but a int"),
+        (
+            {"instruction": "x", "output": "y", "history": [["Hi", ""]]},
+            "message 1, an assistant turn, is empty",
+        ),
     ],
 )
 def test_says_why_a_row_cannot_be_read(row, reason):
