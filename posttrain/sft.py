@@ -99,6 +99,8 @@ class SFTJob:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key} is {value}: it must be at least 1")
+        if not 0 <= self.seed < 2**32:  # as numpy has it
+            raise ValueError(f"seed is {self.seed}: it must lie between 0 and {2**32 - 1}")
         if self.mixture_rows and (isinstance(self.data, str) or self.data[0].weight is None):
             raise ValueError("mixture_rows is set, but the data has no weights: give each source a weight")
         wants_eval = self.trainer.get("eval_strategy", "no") != "no"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lengthwise.config import did_you_mean
+
 MANAGED = {
     "auto_find_batch_size": "the rows of a step would change under way; choose a size that fits",
     "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
@@ -84,6 +86,11 @@ _AT_LEAST: Mapping[str, float] = {
     "neftune_noise_alpha": 0,
     "dataloader_num_workers": 0,
 }
+REPORT_TO = frozenset({
+    "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow",
+    "neptune", "swanlab", "tensorboard", "trackio", "wandb",
+})  # fmt: skip
+"""The trackers that transformers knows; asking it would import torch, and a test compares them."""
 _ABOVE_0 = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
 
 
@@ -121,14 +128,44 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
         )
     if trainer.get("fp16") and trainer.get("bf16"):
         raise ValueError("fp16 and bf16 are both true: choose one")
+    _check_report_to(trainer.get("report_to", "none"))
+    _check_model_init_kwargs(trainer.get("model_init_kwargs"))
     _check_packing(trainer)
+
+
+def _check_report_to(value: Any) -> None:
+    """Refuse a tracker that the trainer does not know: it would say so once the weights are loaded."""
+    names = value if isinstance(value, list) else [value]
+    if len(names) == 1 and names[0] in ("none", "all"):
+        return
+    for name in names:
+        if name not in REPORT_TO:
+            near = did_you_mean(str(name), sorted(REPORT_TO))
+            raise ValueError(
+                f"report_to is {value!r}: "
+                + (near or f"there are {', '.join(sorted(REPORT_TO))}; or give none or all alone")
+            )
+
+
+def _check_model_init_kwargs(kwargs: Any) -> None:
+    """Refuse text in place of a map, and a second word on the type of the weights."""
+    if kwargs is None:
+        return
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"model_init_kwargs is {kwargs!r}: write a map, without quotes around it")
+    for key in ("dtype", "torch_dtype"):
+        if key in kwargs:
+            raise ValueError(
+                f"model_init_kwargs has {key}: {kwargs[key]}: write dtype: {kwargs[key]} instead"
+            )
 
 
 def _check_packing(trainer: Mapping[str, Any]) -> None:
     """Refuse joined rows without flash attention: they would attend to each other."""
     joins_rows = trainer.get("packing") or trainer.get("padding_free")
-    kwargs = trainer.get("model_init_kwargs") or {}
-    attention = str(kwargs.get("attn_implementation", "")) if isinstance(kwargs, dict) else str(kwargs)
+    if trainer.get("eval_packing") and not trainer.get("packing"):
+        raise ValueError("eval_packing is true, but packing is not: set packing: true too, or remove the key")
+    attention = str((trainer.get("model_init_kwargs") or {}).get("attn_implementation", ""))
     if joins_rows and "flash" not in attention:
         raise ValueError(
             "packing and padding_free put several rows into one sequence, and only flash attention "

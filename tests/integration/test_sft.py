@@ -280,3 +280,19 @@ def test_over_length_rows_stop_the_job(rows, tmp_path):
     )
     assert code == 2
     assert "6 of 6 rows" in output and "over_length: drop" in output
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(600)
+def test_modules_that_the_model_lacks_are_answered_with_those_it_has(rows, tmp_path):
+    code, output = run(
+        "--name=x",
+        f"--output_dir={tmp_path / 'x'}",
+        f"--data={rows}",
+        *SMALL,
+        "--lora.target_modules=[qproj]",
+    )
+    assert code == 2, output
+    assert "lora.target_modules is ['qproj']: embedded:smollm2-135m has no such modules" in output
+    assert "it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj" in output
+    assert "Traceback" not in output

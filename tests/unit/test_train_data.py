@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,6 +280,30 @@ def test_prepare_accounts_for_every_row(tmp_path, tokenizer):
     assert data.num_supervised_tokens == len(tokenizer("Yo<|im_end|>")["input_ids"])
     header = "\n".join(header_lines(data, max_length=100, limit_from="set", policy="drop"))
     assert "4 rows read, 2 unreadable, 1 over-length, 1 trained on" in header
+
+
+def test_rows_to_evaluate_on_are_counted_and_their_build_is_a_parent(tmp_path, tokenizer):
+    from posttrain.sft_output import parents, row_counts
+
+    def build(name, rows):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "data.jsonl", rows)
+        (tmp_path / name / "manifest.json").write_text('{"job": "build"}', encoding="utf-8")
+        choices = options(max_length=100, over_length="drop", on_bad_row="drop")
+        return prepare(data_sources(str(tmp_path / name)), tokenizer, **choices)
+
+    long = [CHAT[0], {"role": "assistant", "content": "word " * 200}]
+    data = build("train", [{"messages": CHAT}])
+    eval_data = build(
+        "held_out", [{"messages": CHAT}, {"messages": CHAT}, {"messages": long}, {"messages": []}]
+    )
+    plan: Any = SimpleNamespace(data=data, eval_data=eval_data, model=SimpleNamespace(path=tmp_path))
+    trained = {"read": 1, "kept": 1, "truncated": 0, "rejected": 0, "failed": 0, "drawn": 1}
+    evaluated = {"eval_read": 4, "eval_kept": 2, "eval_truncated": 0, "eval_rejected": 1, "eval_failed": 1}
+    assert row_counts(plan) == trained | evaluated
+    assert parents(plan) == [tmp_path / "train", tmp_path / "held_out"]
+    plan.eval_data = None
+    assert (row_counts(plan), parents(plan)) == (trained, [tmp_path / "train"])
 
 
 def test_prepare_mixes_by_weight(tmp_path, tokenizer):
