@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -375,14 +375,19 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return {**flat, **trainer}
 
 
-def result_affecting(cls: type, config: Any) -> dict[str, Any]:
+def result_affecting(cls: type, config: Any, *, also: Iterable[str] = ()) -> dict[str, Any]:
     """Return the part of a config that decides the result: all but operational fields.
 
     Operational are the fields marked so by `option` and the passed-through keys in the class's `OPERATIONAL`.
+
+    Args:
+        cls: the config's class.
+        config: an instance, or its values as plain data.
+        also: passed-through keys that decide the result after all, because of other settings.
     """
     full = config_to_dict(config) if dataclasses.is_dataclass(config) else dict(config)
     skipped = {name for name, entry in entries_of(cls).items() if entry.operational}
-    skipped |= set(getattr(cls, "OPERATIONAL", ()))
+    skipped |= set(getattr(cls, "OPERATIONAL", ())) - set(also)
     components = {f.name: f.metadata for f in dataclasses.fields(cls) if f.metadata.get("component")}
     return {
         key: _decisive(value, components[key], key) if key in components else value

@@ -94,7 +94,13 @@ class RunDir:
 
     @classmethod
     def open_for(
-        cls, job: str, path: str | Path, config: Any, *, checked_by_job: Iterable[str] = ()
+        cls,
+        job: str,
+        path: str | Path,
+        config: Any,
+        *,
+        checked_by_job: Iterable[str] = (),
+        starts_anew: bool = False,
     ) -> RunDir:
         """Start a run in a folder, or go on with an unfinished one.
 
@@ -104,6 +110,7 @@ class RunDir:
             config: the job's config dataclass; or a map, all of which then affects the result.
             checked_by_job: result-affecting keys that may differ on resume, since the job itself decides
                 whether their new values give the same result.
+            starts_anew: an unfinished run there left nothing to go on from, so its settings bind nobody.
 
         Raises:
             ConfigError: the run there is finished, differs in result-affecting keys (named with both values),
@@ -119,13 +126,21 @@ class RunDir:
         except OSError as error:
             raise ConfigError(_unusable(run.path, error.strerror)) from error
         run._refuse_finished()
-        run._resume(decide, checked_by_job)
+        run._resume(decide, checked_by_job, starts_anew)
         run._write_start()
         run.writes = True
         return run
 
     @classmethod
-    def check(cls, job: str, path: str | Path, config: Any, *, checked_by_job: Iterable[str] = ()) -> RunDir:
+    def check(
+        cls,
+        job: str,
+        path: str | Path,
+        config: Any,
+        *,
+        checked_by_job: Iterable[str] = (),
+        starts_anew: bool = False,
+    ) -> RunDir:
         """Raise what `open_for` would raise, as far as that can be told without writing.
 
         Returns:
@@ -134,7 +149,7 @@ class RunDir:
         run, decide = cls._described(job, path, config)
         run._refuse_occupied()
         run._refuse_finished()
-        run._resume(decide, checked_by_job)
+        run._resume(decide, checked_by_job, starts_anew)
         there = next(p for p in (run.path, *run.path.absolute().parents) if os.path.lexists(p))
         if not there.is_dir() or not os.access(there, os.W_OK):
             reason = "is not writable" if there.is_dir() else "is no folder"
@@ -149,7 +164,8 @@ class RunDir:
         full = json.loads(json.dumps(full, ensure_ascii=False))
 
         def decide(values: dict[str, Any]) -> dict[str, Any]:
-            decisive = result_affecting(type(config), values) if is_config else values
+            also = getattr(config, "also_decisive", ())
+            decisive = result_affecting(type(config), values, also=also) if is_config else values
             return {key: value for key, value in decisive.items() if key not in _LOCATION}
 
         run = cls(path=Path(path), job=job, config=full, config_digest=digest(decide(full)), created=_now())
@@ -321,7 +337,7 @@ class RunDir:
             ) from None
         self._lock = stream
 
-    def _resume(self, decide: _Decide, checked_by_job: Iterable[str]) -> None:
+    def _resume(self, decide: _Decide, checked_by_job: Iterable[str], starts_anew: bool) -> None:
         """Take over the state of an unfinished run, if there is one and it is this run."""
         state = _read_state(self.path)
         config_file = self.path / RUN_CONFIG
@@ -331,6 +347,8 @@ class RunDir:
             raise ConfigError(
                 f"{self.path} holds a {state['job']} run, not {self.job}: choose another --name"
             )
+        if starts_anew:
+            return
         journal = self.path / _JOURNAL
         if journal.is_file() and not journal.stat().st_size:
             return  # no model has answered yet, as after a wrong model's name: there is nothing to keep to

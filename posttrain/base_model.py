@@ -92,3 +92,15 @@ def length_limit(
     if context and max_length > context:
         return max_length, f"as set; MORE than the model's context of {context:,}"
     return max_length, "as set"
+
+
+def linear_modules(model: ModelRef, *, trust_remote_code: bool = False) -> list[str]:
+    """Return the names of the model's linear layers, as LoRA's target_modules names them; loads no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    linear = [name for name, module in empty.named_modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({name.rpartition(".")[2] for name in linear})

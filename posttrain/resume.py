@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 
 from lengthwise.config import ConfigError
-from lengthwise.run_dir import RUN_CONFIG
 
 BEGUN_WITH = "begun_with.json"
 """What a resumed run must share with its start and its config does not say: data, precision, batch layout."""
+
+_OF_A_START = (BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", "step_rows.jsonl")
+"""What this job writes before its first checkpoint, of no use to a run that starts anew."""
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -85,10 +87,11 @@ def binds(folder: Path) -> bool:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what cannot be gone on from: torn checkpoints, and a whole run that has no other ones.
+    """Remove what cannot be gone on from: torn checkpoints, and our own files of a run that has no other ones.
 
-    A torn checkpoint that stays would count as one of `save_total_limit`, and push out a good one. A finished
-    run, and one in use by another process, are left alone.
+    What the trainer or a user put there stays, and so do the config and the lock, by which the folder is known
+    to be a run's. A torn checkpoint that stays would count as one of `save_total_limit`, and push out a good
+    one. A finished run, and one in use by another process, are left alone.
     """
     lock = folder / ".lock"
     if (folder / "manifest.json").exists() or not lock.is_file():
@@ -105,7 +108,7 @@ def clear_leftovers(folder: Path) -> None:
             if not is_complete(checkpoint):
                 shutil.rmtree(checkpoint)
         if starts_anew:
-            for name in (RUN_CONFIG, BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", ".lock"):
+            for name in _OF_A_START:
                 (folder / name).unlink(missing_ok=True)
 
 

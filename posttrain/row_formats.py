@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,12 @@ _ROLES: dict[str, Role] = {
     "bing": "assistant",
     "bard": "assistant",
 }
+
+_THINKING = ("reasoning_content", "reasoning", "thinking")
+"""Where providers and data sets put what a model thought before its answer."""
+
+_LOSS_MARKS = ("weight", "loss", "train")
+"""By which OpenAI's and other trainers' files say whether, or how much, a turn carries loss: 1 or true is full."""
 
 RowFormat = Literal["messages", "prompt_completion", "sharegpt", "alpaca"]
 
@@ -77,20 +83,7 @@ def read_row(given: Row) -> TrainRow:
         raise ValueError("it has tools, which are not supported")
     if row.get("chosen") is not None and row.get("rejected") is not None:
         raise ValueError("it is a preference row (chosen, rejected), whose answers SFT would not see")
-    shape = row_format(row)
-    num_context = 0
-    if shape == "messages":
-        messages = _messages(row["messages"], "role", "content")
-    elif shape == "sharegpt":
-        messages = _messages(row["conversations"], "from", "value")
-        if row.get("system"):
-            messages = (Message(role="system", content=_text(row["system"], "system")), *messages)
-    elif shape == "prompt_completion":
-        prompt = _messages_or_text(row["prompt"], "user", "prompt")
-        num_context = len(prompt)
-        messages = prompt + _messages_or_text(row["completion"], "assistant", "completion")
-    else:
-        messages = _alpaca(row)
+    messages, num_context = _conversation(row)
     _check(messages, num_context)
     return TrainRow(
         id=row_id(row.get("id")) or sample_id(messages),
@@ -101,25 +94,62 @@ def read_row(given: Row) -> TrainRow:
     )
 
 
+def _conversation(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:
+    """Return the messages of a row, and how many of them are context that is never trained on."""
+    shape = row_format(row)
+    if shape == "messages":
+        return _with_system(row, _messages(row["messages"], "role", "content")), 0
+    if shape == "sharegpt":
+        return _with_system(row, _messages(row["conversations"], "from", "value")), 0
+    if shape == "alpaca":
+        return _with_system(row, _alpaca(row)), 0
+    prompt = _messages_or_text(row["prompt"], "user", "prompt", is_context=True)
+    prompt = _with_system(row, prompt)
+    return prompt + _messages_or_text(row["completion"], "assistant", "completion"), len(prompt)
+
+
+def _with_system(row: Mapping[str, Any], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return the messages behind the row's own `system` text, if it has one."""
+    if not row.get("system"):
+        return messages
+    system = Message(role="system", content=_text(row["system"], "system"))
+    if messages[0].role != "system":
+        return (system, *messages)
+    if messages[0] != system:
+        raise ValueError(f"it has two system texts: {shown(system.content)} and {shown(messages[0].content)}")
+    return messages
+
+
 def _alpaca(row: Mapping[str, Any]) -> tuple[Message, ...]:
     instruction = _text(row["instruction"], "instruction")
     extra = _text(row.get("input") or "", "input")
-    turns = (
+    return (
+        *_history(row.get("history") or ()),
         Message(role="user", content=f"{instruction}\n\n{extra}" if extra.strip() else instruction),
         Message(role="assistant", content=_text(row["output"], "output")),
     )
-    if row.get("system"):
-        return (Message(role="system", content=_text(row["system"], "system")), *turns)
-    return turns
 
 
-def _messages_or_text(value: Any, role: Role, field: str) -> tuple[Message, ...]:
+def _history(value: Any) -> Iterator[Message]:
+    """Yield the earlier turns of an Alpaca row; their answers carry loss as those of any conversation do."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"history is {shown(value)}, expected a list of [user, assistant] pairs")
+    for number, pair in enumerate(value):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"history {number} is {shown(pair)}, expected a pair [user, assistant]")
+        yield Message(role="user", content=_text(pair[0], f"history {number}"))
+        yield Message(role="assistant", content=_text(pair[1], f"history {number}"))
+
+
+def _messages_or_text(value: Any, role: Role, field: str, *, is_context: bool = False) -> tuple[Message, ...]:
     if isinstance(value, str):
         return (Message(role=role, content=_text(value, field)),)
-    return _messages(value, "role", "content")
+    return _messages(value, "role", "content", is_context=is_context)
 
 
-def _messages(value: Any, role_key: str, content_key: str) -> tuple[Message, ...]:
+def _messages(
+    value: Any, role_key: str, content_key: str, *, is_context: bool = False
+) -> tuple[Message, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("its list of messages is empty or not a list")
     messages = []
@@ -132,10 +162,26 @@ def _messages(value: Any, role_key: str, content_key: str) -> tuple[Message, ...
             raise ValueError(
                 f"message {number} has the role {shown(role)}; known are {', '.join(sorted(_ROLES))}"
             )
-        if turn.get("tool_calls"):
-            raise ValueError(f"message {number} has tool_calls, which are not supported")
+        _refuse_what_would_be_lost(turn, number, may_carry_loss=known == "assistant" and not is_context)
         messages.append(Message(role=known, content=_text(turn.get(content_key), f"message {number}")))
     return tuple(messages)
+
+
+def _refuse_what_would_be_lost(turn: Mapping[str, Any], number: int, *, may_carry_loss: bool) -> None:
+    """Raise for the parts of a turn that no message here can hold."""
+    if turn.get("tool_calls"):
+        raise ValueError(f"message {number} has tool_calls, which are not supported")
+    for key in _THINKING:
+        part = turn.get(key)
+        if part.strip() if isinstance(part, str) else part:
+            raise ValueError(f"message {number} has {key}, which is not supported yet: it would be left out")
+    for key in _LOSS_MARKS:
+        mark = turn.get(key)
+        if may_carry_loss and mark is not None and mark != 1:
+            raise ValueError(
+                f"message {number} has {key}: {shown(mark)}, which is not supported: every assistant turn would "
+                "carry full loss; give turns without loss as the prompt of a prompt-completion row"
+            )
 
 
 def _text(value: Any, where: str) -> str:

@@ -31,8 +31,15 @@ def run_log(path: Path) -> TrainerCallback:
                 keep_steps(path, state.global_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            # The losses since the last log are not in a checkpoint: they would be lost with the process.
-            control.should_log = control.should_log or control.should_save
+            # The last losses of a training are else in no line, and so not in its mean either.
+            control.should_log = (
+                control.should_log or control.should_training_stop or _may_save(args, control)
+            )
+            return control
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            # The trainer logs no step twice, so this adds nothing where the step's end has logged.
+            control.should_log = control.should_log or _may_save(args, control)
             return control
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -50,6 +57,13 @@ def run_log(path: Path) -> TrainerCallback:
                 stream.write(json.dumps(line, default=float) + "\n")
 
     return RunLog()
+
+
+def _may_save(args: Any, control: Any) -> bool:
+    """Return whether a checkpoint may come: the losses since the last log are not in it, and would be lost."""
+    if args.save_strategy == "best":  # decided after the log, by the evaluation
+        return bool(control.should_save or control.should_evaluate)
+    return bool(control.should_save)
 
 
 def keep_steps(path: Path, last_step: int) -> None:

@@ -21,7 +21,7 @@ from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
-from posttrain.trl_keys import OPERATIONAL, RENAMED, check_trainer_keys
+from posttrain.trl_keys import OPERATIONAL, RENAMED, also_decisive, check_trainer_keys
 
 
 @dataclass(kw_only=True)
@@ -99,6 +99,8 @@ class SFTJob:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key} is {value}: it must be at least 1")
+        if not 0 <= self.seed < 2**32:  # as numpy has it
+            raise ValueError(f"seed is {self.seed}: it must lie between 0 and {2**32 - 1}")
         if self.mixture_rows and (isinstance(self.data, str) or self.data[0].weight is None):
             raise ValueError("mixture_rows is set, but the data has no weights: give each source a weight")
         wants_eval = self.trainer.get("eval_strategy", "no") != "no"
@@ -106,6 +108,11 @@ class SFTJob:
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
         if self.trainer.get("load_best_model_at_end") and not wants_eval:
             raise ValueError("load_best_model_at_end is set, but nothing is evaluated: set eval_strategy too")
+
+    @property
+    def also_decisive(self) -> frozenset[str]:
+        """The trainer's operational keys that decide the result under these settings."""
+        return also_decisive(self.trainer)
 
     @property
     def method(self) -> str:
@@ -132,8 +139,7 @@ def check(argv: Sequence[str] | None) -> tuple[SFTJob, list[DataSource], list[Da
     check_model(job.model)
     check_template(job.chat_template_path)
     folder = run_folder("sft", job.name, job.output_dir)
-    if binds(folder):
-        RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE)
+    RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     find_checkpoint(folder, job.resume_from_checkpoint)
     return job, sources, eval_sources
 

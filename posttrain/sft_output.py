@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.models import ModelRef
-from lengthwise.run_dir import InputFile, RunDir, atomic_write
+from lengthwise.run_dir import RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
 from posttrain.run_log import mean_loss
-from posttrain.train_data import TrainingData
+from posttrain.train_data import SourceCount, TrainingData
 
 if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
 
     from posttrain.sft import SFTJob
+    from posttrain.sft_plan import Plan
 
 
-def account(
-    job: SFTJob, data: TrainingData, model: ModelRef, max_length: int, trainer: SFTTrainer
-) -> dict[str, Any]:
+def account(job: SFTJob, plan: Plan, trainer: SFTTrainer) -> dict[str, Any]:
     """Return the manifest's `training` entry."""
+    data = plan.data
     rows, tokens = data.over_length
     return {
         "num_rows": len(data.rows),
         "num_tokens": data.num_tokens,
         "num_supervised_tokens": data.num_supervised_tokens,
         "longest_row": data.longest,
-        "max_length": max_length,
+        "max_length": plan.max_length,
         "over_length": {"rows": rows, "tokens": tokens, "policy": job.over_length},
         "train_on": job.train_on,
-        "sources": [
-            {
-                "path": c.path,
-                "read": c.read,
-                "failed": c.failed,
-                "over_length": c.over_length,
-                "drawn": c.drawn,
-            }
-            for c in data.counts
-        ],
-        "base_model": {"name": model.name, "identity": model.identity},
+        "sources": [_source(count) for count in data.counts],
+        "eval_sources": [_source(count) for count in plan.eval_data.counts] if plan.eval_data else [],
+        "base_model": {"name": plan.model.name, "identity": plan.model.identity},
         "method": job.method,
         "dtype": weights_dtype(job.dtype, is_lora=job.lora is not None),
         "steps": trainer.state.global_step,
@@ -49,6 +40,16 @@ def account(
         "train_loss": mean_loss(trainer.state.log_history),
         "num_processes": trainer.args.world_size,
         "device": trainer.args.device.type,
+    }
+
+
+def _source(count: SourceCount) -> dict[str, Any]:
+    return {
+        "path": count.path,
+        "read": count.read,
+        "failed": count.failed,
+        "over_length": count.over_length,
+        "drawn": count.drawn,
     }
 
 
@@ -80,32 +81,42 @@ def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]
     atomic_write(run.file("README.md"), card)
 
 
-def finish(
-    job: SFTJob,
-    run: RunDir,
-    model: ModelRef,
-    data: TrainingData,
-    inputs: Sequence[InputFile],
-    training: dict[str, Any],
-) -> None:
+def finish(job: SFTJob, run: RunDir, plan: Plan, training: dict[str, Any]) -> None:
     """Write the manifest, the last act of the run."""
-    parents = [item.run_folder for item in data.sources if item.run_folder is not None]
-    if (model.path / "manifest.json").is_file():
-        parents.append(model.path)
-    outcomes = [r.outcome for r in data.refused]
     outputs = [f.name for f in sorted(run.path.iterdir()) if f.is_file() and not f.name.startswith(".")]
     run.finish(
         seed=job.seed,
-        inputs=inputs,
+        inputs=plan.inputs,
         outputs=outputs,
-        parents=parents,
-        counts={
-            "read": sum(c.read for c in data.counts),
-            "kept": sum(c.usable for c in data.counts),
-            "truncated": outcomes.count("truncated"),  # part of the kept
-            "rejected": outcomes.count("rejected"),
-            "failed": outcomes.count("failed"),
-            "drawn": len(data.rows),
-        },
+        parents=parents(plan),
+        counts=row_counts(plan),
         extra={"training": training},
     )
+
+
+def parents(plan: Plan) -> list[Path]:
+    """Return the run folders whose rows or weights went into the run, each once."""
+    sources = plan.data.sources + (plan.eval_data.sources if plan.eval_data else [])
+    found = [item.run_folder for item in sources if item.run_folder is not None]
+    if (plan.model.path / "manifest.json").is_file():
+        found.append(plan.model.path)
+    return list(dict.fromkeys(found))
+
+
+def row_counts(plan: Plan) -> dict[str, int]:
+    """Return what became of all rows; those of eval_data have keys of their own, which begin with `eval_`."""
+    counts = {**_ends(plan.data), "drawn": len(plan.data.rows)}
+    if plan.eval_data is not None:
+        counts |= {f"eval_{end}": number for end, number in _ends(plan.eval_data).items()}
+    return counts
+
+
+def _ends(data: TrainingData) -> dict[str, int]:
+    outcomes = [r.outcome for r in data.refused]
+    return {
+        "read": sum(c.read for c in data.counts),
+        "kept": sum(c.usable for c in data.counts),
+        "truncated": outcomes.count("truncated"),  # part of the kept
+        "rejected": outcomes.count("rejected"),
+        "failed": outcomes.count("failed"),
+    }

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.config import ConfigError
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
+from posttrain.base_model import linear_modules
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
-from posttrain.resume import BEGUN_WITH, clear_leftovers
+from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
 from posttrain.run_log import run_log
 from posttrain.sft_output import account, finish, save
@@ -32,7 +34,7 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     folder = run_folder("sft", job.name, job.output_dir)
     if _is_main():
         clear_leftovers(folder)
-    run = RunDir.open_for("sft", folder, job, checked_by_job=CHECKED_HERE)
+    run = RunDir.open_for("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     plan = plan_training(job, folder, sources, eval_sources)
     if run.writes:
         if plan.checkpoint is None or not run.file(BEGUN_WITH).is_file():
@@ -54,10 +56,10 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
                 flush=True,
             )
         return 128 + stop.signal
-    training = account(job, plan.data, plan.model, plan.max_length, trainer)
+    training = account(job, plan, trainer)
     save(job, run, trainer, training)
     if run.writes:
-        finish(job, run, plan.model, plan.data, plan.inputs, training)
+        finish(job, run, plan, training)
         loss = training["train_loss"]
         shown = "not logged" if loss is None else f"{loss:.4f}"
         print(f"finished    {run.path}: {training['steps']} steps, mean loss {shown}", flush=True)
@@ -75,15 +77,24 @@ def make_trainer(job: SFTJob, plan: Plan, stop: StopRequest) -> SFTTrainer:
         step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows)
         trainer_class = step_rows.watch(SFTTrainer)
         callbacks.append(step_rows.callback())
-    trainer = trainer_class(
-        model=str(plan.model.path),
-        args=plan.args,
-        train_dataset=plan.data.to_dataset(),
-        eval_dataset=plan.eval_data.to_dataset() if plan.eval_data else None,
-        processing_class=plan.tokenizer,
-        peft_config=_lora_config(job),
-        callbacks=callbacks,
-    )
+    try:
+        trainer = trainer_class(
+            model=str(plan.model.path),
+            args=plan.args,
+            train_dataset=plan.data.to_dataset(),
+            eval_dataset=plan.eval_data.to_dataset() if plan.eval_data else None,
+            processing_class=plan.tokenizer,
+            peft_config=_lora_config(job),
+            callbacks=callbacks,
+        )
+    except ValueError as error:
+        if job.lora is None or not str(error).startswith(("Target modules", "No modules were targeted")):
+            raise
+        names = linear_modules(plan.model, trust_remote_code=bool(plan.args.trust_remote_code))
+        raise ConfigError(
+            f"lora.target_modules is {job.lora.target_modules!r}: {job.model} has no such modules; it has "
+            f"{', '.join(names)}"
+        ) from error
     if job.lora is not None and not Path(job.model).exists() and not job.model.startswith("embedded:"):
         # By its id, not by a path in this cache, the adapter finds its base on another machine too.
         model_with_adapter: Any = trainer.model

@@ -25,6 +25,8 @@ class StopRequest:
     def __init__(self) -> None:
         """Start without a request."""
         self.signal: int | None = None
+        self.saved_at_step: int | None = None
+        """The step whose checkpoint the request brought about."""
         self._before: dict[int, Any] = {}
 
     def callback(self) -> TrainerCallback:
@@ -38,9 +40,24 @@ class StopRequest:
                 request.listen()
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-                if request.is_set_anywhere():
-                    control.should_save = True
-                    control.should_training_stop = True
+                if not request.is_set_anywhere():
+                    return control
+                control.should_training_stop = True
+                if args.save_strategy == "epoch" and _ends_epoch(state):
+                    return control  # the epoch's own evaluation and checkpoint come at once
+                if args.save_strategy == "best":
+                    control.should_evaluate = False  # its outcome would decide whether to save at all
+                control.should_save = True
+                request.saved_at_step = state.global_step
+                return control
+
+            def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+                # The trainer ends a broken-off epoch like a whole one: it would evaluate within it, and write the
+                # checkpoint again in place, where a kill leaves torn weights beside a whole trainer_state.json.
+                if request.saved_at_step == state.global_step:
+                    control.should_save = False
+                    if args.save_strategy == "best" or not _ends_epoch(state):
+                        control.should_evaluate = False
                 return control
 
             def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -79,3 +96,8 @@ class StopRequest:
             print("stopping after this step, with a checkpoint; a second Ctrl-C stops at once", flush=True)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self._before.pop(signal.SIGINT, signal.default_int_handler))
+
+
+def _ends_epoch(state: Any) -> bool:
+    """Return whether no step of this epoch is left, also because it was the training's last one."""
+    return state.epoch == int(state.epoch) or state.global_step >= state.max_steps

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lengthwise.config import did_you_mean
+
 MANAGED = {
     "auto_find_batch_size": "the rows of a step would change under way; choose a size that fits",
     "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
@@ -28,16 +30,22 @@ OPERATIONAL = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",
     "log_level_replica", "log_on_each_node", "disable_tqdm", "report_to", "run_name", "project",
     "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "save_strategy", "save_steps",
-    "save_total_limit", "save_on_each_node", "num_train_epochs", "max_steps", "eval_strategy",
-    "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
-    "eval_accumulation_steps", "dataloader_num_workers", "dataloader_pin_memory",
-    "dataloader_persistent_workers", "dataloader_prefetch_factor", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "activation_offloading", "torch_empty_cache_steps", "ddp_timeout",
-    "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy",
-    "hub_private_repo", "hub_always_push", "hub_revision",
+    "save_total_limit", "save_on_each_node", "eval_strategy", "eval_steps", "eval_delay",
+    "eval_on_start", "per_device_eval_batch_size", "eval_accumulation_steps",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "gradient_checkpointing", "gradient_checkpointing_kwargs",
+    "activation_offloading", "torch_empty_cache_steps", "ddp_timeout", "ddp_broadcast_buffers",
+    "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo",
+    "hub_always_push", "hub_revision",
 })
 # fmt: on
-"""Keys of TRL's SFTConfig that may change when a run is resumed."""
+"""Keys of TRL's SFTConfig that may change when a run is resumed.
+
+Not among them are num_train_epochs and max_steps: they stretch the schedule of the learning rate.
+"""
+
+_EVALUATION = frozenset({"eval_strategy", "eval_steps", "eval_delay", "per_device_eval_batch_size"})
+_SAVING = frozenset({"save_strategy", "save_steps"})
 
 RENAMED = {
     "dataset_name": "data",
@@ -78,7 +86,25 @@ _AT_LEAST: Mapping[str, float] = {
     "neftune_noise_alpha": 0,
     "dataloader_num_workers": 0,
 }
+REPORT_TO = frozenset({
+    "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow",
+    "neptune", "swanlab", "tensorboard", "trackio", "wandb",
+})  # fmt: skip
+"""The trackers that transformers knows; asking it would import torch, and a test compares them."""
 _ABOVE_0 = ("num_train_epochs", "logging_steps", "save_steps", "eval_steps")
+
+
+def also_decisive(trainer: Mapping[str, Any]) -> frozenset[str]:
+    """Return the operational keys that decide the result after all, since an evaluation's loss has a say in it.
+
+    Example:
+        >>> sorted(also_decisive({"lr_scheduler_type": "greedy"}))
+        ['eval_delay', 'eval_steps', 'eval_strategy', 'per_device_eval_batch_size']
+    """
+    if trainer.get("load_best_model_at_end"):
+        return _EVALUATION | _SAVING
+    steers_rate = trainer.get("lr_scheduler_type") in {"reduce_lr_on_plateau", "greedy"}
+    return _EVALUATION if steers_rate else frozenset()
 
 
 def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
@@ -102,14 +128,44 @@ def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
         )
     if trainer.get("fp16") and trainer.get("bf16"):
         raise ValueError("fp16 and bf16 are both true: choose one")
+    _check_report_to(trainer.get("report_to", "none"))
+    _check_model_init_kwargs(trainer.get("model_init_kwargs"))
     _check_packing(trainer)
+
+
+def _check_report_to(value: Any) -> None:
+    """Refuse a tracker that the trainer does not know: it would say so once the weights are loaded."""
+    names = value if isinstance(value, list) else [value]
+    if len(names) == 1 and names[0] in ("none", "all"):
+        return
+    for name in names:
+        if name not in REPORT_TO:
+            near = did_you_mean(str(name), sorted(REPORT_TO))
+            raise ValueError(
+                f"report_to is {value!r}: "
+                + (near or f"there are {', '.join(sorted(REPORT_TO))}; or give none or all alone")
+            )
+
+
+def _check_model_init_kwargs(kwargs: Any) -> None:
+    """Refuse text in place of a map, and a second word on the type of the weights."""
+    if kwargs is None:
+        return
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"model_init_kwargs is {kwargs!r}: write a map, without quotes around it")
+    for key in ("dtype", "torch_dtype"):
+        if key in kwargs:
+            raise ValueError(
+                f"model_init_kwargs has {key}: {kwargs[key]}: write dtype: {kwargs[key]} instead"
+            )
 
 
 def _check_packing(trainer: Mapping[str, Any]) -> None:
     """Refuse joined rows without flash attention: they would attend to each other."""
     joins_rows = trainer.get("packing") or trainer.get("padding_free")
-    kwargs = trainer.get("model_init_kwargs") or {}
-    attention = str(kwargs.get("attn_implementation", "")) if isinstance(kwargs, dict) else str(kwargs)
+    if trainer.get("eval_packing") and not trainer.get("packing"):
+        raise ValueError("eval_packing is true, but packing is not: set packing: true too, or remove the key")
+    attention = str((trainer.get("model_init_kwargs") or {}).get("attn_implementation", ""))
     if joins_rows and "flash" not in attention:
         raise ValueError(
             "packing and padding_free put several rows into one sequence, and only flash attention "

@@ -136,12 +136,19 @@ def test_metrics_of_steps_to_be_done_again_are_removed(tmp_path):
 def test_a_run_without_checkpoint_binds_nobody_to_its_settings(tmp_path):
     run = RunDir.open_for("sft", tmp_path / "run", {"learning_rate": 1.0})
     (run.path / "checkpoint-1").mkdir()
+    for name in ("README.md", "notes.txt", "runs/host/events", "step_rows.jsonl", "metrics.jsonl"):
+        run.file(name).write_text("{}\n", encoding="utf-8")
     clear_leftovers(run.path)
     assert (run.path / "run_config.json").exists()  # in use
     run.close()
     assert not binds(run.path)
     clear_leftovers(run.path)
-    again = RunDir.open_for("sft", run.path, {"learning_rate": 2.0})
+    kept = ["README.md", "notes.txt", "run_config.json", "runs"]
+    assert sorted(p.name for p in run.path.iterdir() if p.name != ".lock") == kept
+    RunDir.check("sft", run.path, {"learning_rate": 2.0}, starts_anew=True)
+    again = RunDir.open_for("sft", run.path, {"learning_rate": 2.0}, starts_anew=True)
+    assert not again.resumed
+    assert json.loads((run.path / "run_config.json").read_text(encoding="utf-8")) == {"learning_rate": 2.0}
     (again.file("checkpoint-1/trainer_state.json")).write_text("{}", encoding="utf-8")
     (again.path / "checkpoint-2").mkdir()
     again.close()
@@ -150,6 +157,35 @@ def test_a_run_without_checkpoint_binds_nobody_to_its_settings(tmp_path):
     assert sorted(p.name for p in run.path.glob("checkpoint-*")) == ["checkpoint-1"]
     with pytest.raises(ConfigError, match="begun with 2"):
         RunDir.open_for("sft", run.path, {"learning_rate": 3.0})
+
+
+BEST = ["--load_best_model_at_end", "--eval_strategy=steps", "--eval_steps=2", "--save_steps=2"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "named"),
+    [
+        (["--num_train_epochs=1"], ["--num_train_epochs=2"], "num_train_epochs: begun with 1.0, now 2.0"),
+        (["--max_steps=4"], ["--max_steps=8"], "max_steps: begun with 4, now 8"),
+        (BEST, [*BEST[:2], "--eval_steps=1", BEST[3]], "eval_steps: begun with 2.0, now 1.0"),
+        (BEST, [*BEST[:3], "--save_steps=4"], "save_steps: begun with 2.0, now 4.0"),
+        (BEST, BEST[1:], "load_best_model_at_end: begun with true, now not set"),
+        (["--lr_scheduler_type=greedy"], ["--lr_scheduler_type=greedy", "--eval_delay=3"], "eval_delay"),
+        (["--save_steps=2"], ["--save_steps=4"], None),
+    ],
+)
+def test_what_decides_the_weights_may_not_change_on_resume(rows, tmp_path, begun, now, named):
+    def job(flags):
+        given = [f"--data={rows}", f"--eval_data={rows}", "--name=x", "--model=m", *flags]
+        return parse_config(SFTJob, given, prog="sft", passthrough=load_schema("sft"))
+
+    RunDir.open_for("sft", tmp_path / "run", job(begun)).close()
+    if named is None:
+        assert RunDir.check("sft", tmp_path / "run", job(now)).resumed
+        return
+    with pytest.raises(ConfigError, match=named) as refused:
+        RunDir.check("sft", tmp_path / "run", job(now))
+    assert str(refused.value).count(": begun with") == 1
 
 
 @pytest.mark.real_model
@@ -244,3 +280,19 @@ def test_over_length_rows_stop_the_job(rows, tmp_path):
     )
     assert code == 2
     assert "6 of 6 rows" in output and "over_length: drop" in output
+
+
+@pytest.mark.real_model
+@pytest.mark.timeout(600)
+def test_modules_that_the_model_lacks_are_answered_with_those_it_has(rows, tmp_path):
+    code, output = run(
+        "--name=x",
+        f"--output_dir={tmp_path / 'x'}",
+        f"--data={rows}",
+        *SMALL,
+        "--lora.target_modules=[qproj]",
+    )
+    assert code == 2, output
+    assert "lora.target_modules is ['qproj']: embedded:smollm2-135m has no such modules" in output
+    assert "it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj" in output
+    assert "Traceback" not in output

@@ -76,6 +76,13 @@ VALUES = [
     ("sft", "", "--lora.target_modules []", ["target_modules", "empty"]),
     ("sft", "", "--seed.x 1", ["--seed.x: seed is not a map"]),
     ("sft", "report_to: 5", "", ["sft.yaml:4: report_to is 5"]),
+    ("sft", "report_to: wandbb", "", ["report_to is 'wandbb'", "did you mean 'wandb'?"]),
+    ("sft", "report_to: [tensorboard, foo]", "", ["report_to is ['tensorboard', 'foo']: there are azure_ml"]),
+    ("sft", "report_to: null", "", ["report_to is None", "none or all"]),
+    ("sft", "seed: -1", "", ["seed is -1: it must lie between 0 and 4294967295"]),
+    ("sft", "model_init_kwargs: '{\"a\": 1}'", "", ["model_init_kwargs is '{\"a\": 1}': write a map"]),
+    ("sft", "model_init_kwargs: {dtype: float16}", "", ["model_init_kwargs has dtype: float16: write dtype: float16"]),
+    ("sft", "", "--model_init_kwargs.torch_dtype auto", ["model_init_kwargs has torch_dtype: auto: write dtype: auto"]),
     ("sft", "over_length: cut", "", ["over_length is 'cut', expected 'raise' or 'drop' or 'truncate'"]),
     ("sft", "save_strategy: step", "", ["save_strategy is 'step'", "did you mean 'steps'?"]),
     ("sft", "save_steps: -3", "", ["save_steps is -3.0: it must be above 0"]),
@@ -106,6 +113,7 @@ VALUES = [
 
 CHOICES = [
     ("sft", "packing: true", "", ["only flash attention keeps them apart"]),
+    ("sft", "eval_packing: true", "", ["eval_packing is true, but packing is not"]),
     ("sft", "eval_strategy: steps", "", ["eval_strategy is set", "set eval_data"]),
     ("sft", "mixture_rows: 10", "", ["give each source a weight"]),
     ("sft", "fp16: true\nbf16: true", "", ["fp16 and bf16"]),

@@ -59,3 +59,11 @@ def test_spelling_of_types():
 def test_schema_equals_the_live_class():
     stored = json.loads((FOLDER / "sft.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(generate("sft"))), "run python -m lengthwise.schemas.generate"
+
+
+def test_known_trackers_are_those_of_transformers():
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    from posttrain.trl_keys import REPORT_TO
+
+    assert set(INTEGRATION_TO_CALLBACK) == REPORT_TO

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,46 @@ def test_alpaca_input_and_system():
     assert turns(row) == [("system", "Be brief."), ("user", "Add.\n\n1 1"), ("assistant", "2")]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT},
+        {"messages": [{"role": "system", "content": "Be brief."}, *CHAT]},
+        {"prompt": "Hi", "completion": "Yo"},
+        {"prompt": [{"role": "system", "content": "Be brief."}, CHAT[0]], "completion": CHAT[1:]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
+        {"instruction": "Hi", "output": "Yo"},
+    ],
+)
+def test_a_system_text_beside_the_turns_comes_first(row):
+    row = {**row, "system": "Be brief."}
+    assert turns(row) == [("system", "Be brief."), ("user", "Hi"), ("assistant", "Yo")]
+    assert read(row).num_context == (2 if "prompt" in row else 0)
+
+
+def test_alpaca_history_becomes_earlier_turns_that_carry_loss():
+    row = {
+        "instruction": "Hi",
+        "output": "Yo",
+        "system": "S",
+        "history": [["One?", "Two."], ("Red?", "Blue.")],
+    }
+    roles_and_texts = [("user", "One?"), ("assistant", "Two."), ("user", "Red?"), ("assistant", "Blue.")]
+    assert turns(row) == [("system", "S"), *roles_and_texts, ("user", "Hi"), ("assistant", "Yo")]
+    assert read(row).num_context == 0
+    assert turns({**row, "system": "", "history": []}) == [("user", "Hi"), ("assistant", "Yo")]
+
+
+def test_marks_that_change_nothing_are_accepted():
+    marked = [
+        {**CHAT[0], "weight": 0, "loss": False},
+        {**CHAT[1], "weight": 1, "train": True, "thinking": ""},
+    ]
+    assert turns({"messages": marked}) == [("user", "Hi"), ("assistant", "Yo")]
+    context = [CHAT[0], {**CHAT[1], "weight": 0}, CHAT[0]]
+    assert read({"prompt": context, "completion": "Yo"}).num_context == 3
+
+
 def test_the_prompt_of_a_prompt_completion_row_is_context():
     row = read({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]})
     assert (row.num_context, len(row.messages)) == (3, 4)
@@ -70,6 +112,25 @@ def test_a_row_without_id_gets_one_from_its_content():
         ({"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "text"}]}]}, "holds no text"),
         ({"instruction": "x", "output": float("nan")}, "output holds no text but a float"),
         ({"messages": CHAT, "tools": [{"name": "f"}]}, "tools"),
+        (
+            {"messages": [{"role": "system", "content": "A"}, *CHAT], "system": "B"},
+            "two system texts: 'B' and 'A'",
+        ),
+        ({"messages": CHAT, "system": {"a": 1}}, "system holds no text but a dict"),
+        ({"messages": [CHAT[0], {**CHAT[1], "reasoning_content": "Hm."}]}, "message 1 has reasoning_content"),
+        ({"messages": [CHAT[0], {**CHAT[1], "thinking": "Hm."}]}, "message 1 has thinking"),
+        ({"messages": [CHAT[0], {**CHAT[1], "reasoning": ["Hm."]}]}, "message 1 has reasoning"),
+        ({"messages": [CHAT[0], {**CHAT[1], "weight": 0}, *CHAT]}, "message 1 has weight: 0"),
+        ({"messages": [CHAT[0], {**CHAT[1], "weight": 0.5}]}, "message 1 has weight: 0.5"),
+        ({"messages": [CHAT[0], {**CHAT[1], "loss": False}]}, "message 1 has loss: False"),
+        ({"conversations": [{"from": "gpt", "value": "Yo", "train": False}]}, "message 0 has train: False"),
+        ({"instruction": "x", "output": "y", "history": "Hi"}, "history is 'Hi', expected a list"),
+        ({"instruction": "x", "output": "y", "history": [["Hi"]]}, r"history 0 is \['Hi'\], expected a pair"),
+        ({"instruction": "x", "output": "y", "history": [["Hi", 1]]}, "history 0 holds no text but a int"),
+        (
+            {"instruction": "x", "output": "y", "history": [["Hi", ""]]},
+            "message 1, an assistant turn, is empty",
+        ),
     ],
 )
 def test_says_why_a_row_cannot_be_read(row, reason):
@@ -219,6 +280,30 @@ def test_prepare_accounts_for_every_row(tmp_path, tokenizer):
     assert data.num_supervised_tokens == len(tokenizer("Yo<|im_end|>")["input_ids"])
     header = "\n".join(header_lines(data, max_length=100, limit_from="set", policy="drop"))
     assert "4 rows read, 2 unreadable, 1 over-length, 1 trained on" in header
+
+
+def test_rows_to_evaluate_on_are_counted_and_their_build_is_a_parent(tmp_path, tokenizer):
+    from posttrain.sft_output import parents, row_counts
+
+    def build(name, rows):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "data.jsonl", rows)
+        (tmp_path / name / "manifest.json").write_text('{"job": "build"}', encoding="utf-8")
+        choices = options(max_length=100, over_length="drop", on_bad_row="drop")
+        return prepare(data_sources(str(tmp_path / name)), tokenizer, **choices)
+
+    long = [CHAT[0], {"role": "assistant", "content": "word " * 200}]
+    data = build("train", [{"messages": CHAT}])
+    eval_data = build(
+        "held_out", [{"messages": CHAT}, {"messages": CHAT}, {"messages": long}, {"messages": []}]
+    )
+    plan: Any = SimpleNamespace(data=data, eval_data=eval_data, model=SimpleNamespace(path=tmp_path))
+    trained = {"read": 1, "kept": 1, "truncated": 0, "rejected": 0, "failed": 0, "drawn": 1}
+    evaluated = {"eval_read": 4, "eval_kept": 2, "eval_truncated": 0, "eval_rejected": 1, "eval_failed": 1}
+    assert row_counts(plan) == trained | evaluated
+    assert parents(plan) == [tmp_path / "train", tmp_path / "held_out"]
+    plan.eval_data = None
+    assert (row_counts(plan), parents(plan)) == (trained, [tmp_path / "train"])
 
 
 def test_prepare_mixes_by_weight(tmp_path, tokenizer):

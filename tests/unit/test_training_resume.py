@@ -173,3 +173,86 @@ def test_a_second_ctrl_c_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         stop.restore()
+
+
+def trained(folder, *, stop_at=None, **settings):
+    """Train a scalar for two epochs of three steps; returns the logged steps, the saves and the evaluations."""
+    torch = pytest.importorskip("torch")
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from posttrain.run_log import read_metrics, run_log
+
+    class Scalar(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x, labels=None):
+            return {"loss": ((self.weight * x - labels) ** 2).mean(), "logits": self.weight * x}
+
+    stop, saves, evaluations = StopRequest(), [], []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == stop_at:
+                stop.signal = signal.SIGTERM
+
+        def on_save(self, args, state, control, **kwargs):
+            saves.append(state.global_step)
+
+        def on_evaluate(self, args, state, control, **kwargs):
+            evaluations.append(state.global_step)
+
+    args = TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        num_train_epochs=2,
+        per_device_train_batch_size=1,
+        logging_steps=100,
+        **settings,
+    )
+    rows = [{"x": torch.tensor([float(i)]), "labels": torch.tensor([2.0 * i])} for i in range(1, 4)]
+    trainer = Trainer(
+        model=Scalar(),
+        args=args,
+        train_dataset=rows,  # pyright: ignore[reportArgumentType]
+        eval_dataset=rows,  # pyright: ignore[reportArgumentType]
+        callbacks=[Watch(), stop.callback(), run_log(folder / "metrics.jsonl")],
+    )
+    trainer.train()
+    return [r["step"] for r in read_metrics(folder / "metrics.jsonl") if "loss" in r], saves, evaluations
+
+
+@pytest.mark.parametrize(
+    ("settings", "logged"),
+    [
+        ({"save_strategy": "epoch"}, [3, 6]),
+        ({"save_strategy": "no"}, [6]),
+        ({"save_strategy": "steps", "save_steps": 4}, [4, 6]),
+        ({"save_strategy": "best", "eval_strategy": "epoch", "metric_for_best_model": "loss"}, [3, 6]),
+    ],
+)
+def test_no_loss_is_left_unlogged_at_a_checkpoint_or_at_the_end(tmp_path, settings, logged):
+    assert trained(tmp_path, **settings)[0] == logged
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop_at", "saves", "evaluations"),
+    [
+        ({"save_strategy": "epoch", "eval_strategy": "epoch"}, 2, [2], []),
+        ({"save_strategy": "epoch", "eval_strategy": "epoch"}, 3, [3], [3]),
+        ({"save_strategy": "epoch", "eval_strategy": "epoch"}, 6, [3, 6], [3, 6]),
+        ({"save_strategy": "no", "eval_strategy": "epoch"}, 3, [3], [3]),
+        ({"save_strategy": "steps", "save_steps": 2}, 2, [2], []),
+        ({"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 2}, 2, [2], []),
+        ({"save_strategy": "best", "eval_strategy": "epoch"}, 2, [2], []),
+    ],
+)
+def test_a_stop_writes_its_checkpoint_once(tmp_path, settings, stop_at, saves, evaluations):
+    if settings["save_strategy"] == "best":
+        settings = {**settings, "metric_for_best_model": "loss"}
+    logged, saved, evaluated = trained(tmp_path, stop_at=stop_at, **settings)
+    assert (saved, evaluated) == (saves, evaluations)
+    assert logged[-1] == stop_at
