@@ -79,7 +79,11 @@ def slices(sample: Sample) -> dict[str, str]:
 
 def _sample(row: Mapping[str, Any]) -> Sample | None:
     if own_schema(row):
-        return own_sample(row) if (row["length"].get("relation") or "about") == "about" else None
+        if (row["length"].get("relation") or "about") != "about":
+            return None
+        sample = own_sample(row)
+        asked_length(sample, "longbench_write")
+        return sample
     length = row.get("length")
     if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
         raise ValueError(f"length must be a positive whole number of words, not {shown(length)}")

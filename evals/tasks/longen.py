@@ -70,7 +70,9 @@ def slices(sample: Sample) -> dict[str, str]:
 
 def _sample(row: Mapping[str, Any]) -> Sample:
     if own_schema(row):
-        return own_sample(row)
+        sample = own_sample(row)
+        asked_length(sample, "longen")
+        return sample
     return row_sample(row, text_field(row, "query"), _target(row))
 
 

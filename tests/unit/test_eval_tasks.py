@@ -311,6 +311,33 @@ class TestSources:
         path.write_text('[{"instruction": "x", "input": "y"}]')
         assert tlg.prompt(load(tlg, str(path))[0])[-1].content.startswith("x\ny\n")
 
+    @pytest.mark.parametrize("task", [longbench_write, longen])
+    def test_a_length_that_no_word_counter_can_score_is_a_bad_row(self, tmp_path, task):
+        rows = [
+            {"id": str(index), "prompt": prompt, "length": LengthTarget.about(500, unit).to_dict(), **more}
+            for index, (prompt, unit, more) in enumerate(
+                [
+                    ("Write about tea.", "words", {}),
+                    ("Write about tea.", "tokens", {}),
+                    ("Write about tea.", "characters", {}),
+                    ("写一篇关于茶的文章。", "characters", {}),
+                    ("Write about tea.", "characters", {"language": "zh"}),
+                    ("写一篇关于茶的文章。", "characters", {"language": "en"}),
+                ]
+            )
+        ]
+        loaded = sort_rows(task.load(write_jsonl(tmp_path / "d.jsonl", rows)), "drop", data="d")
+        assert [one.id for one in loaded.samples] == ["0", "3", "4"]
+        assert [
+            (row.place.number, row.reason.partition(":")[0].split("asks for ")[1]) for row in loaded.bad_rows
+        ] == [
+            (2, "tokens"),
+            (3, "characters, which are words in Chinese only"),
+            (6, "characters, which are words in Chinese only"),
+        ]
+        with pytest.raises(ConfigError, match="line 2: .* asks for tokens"):
+            load(task, str(tmp_path / "d.jsonl"))
+
 
 class TestStratified:
     def test_each_bin_gives_its_share(self):

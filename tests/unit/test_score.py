@@ -144,6 +144,17 @@ def test_a_length_the_task_does_not_know_is_a_bad_row(outputs, capsys):
     assert "ask for words" in capsys.readouterr().err
 
 
+def test_characters_are_words_in_chinese_only(outputs, capsys):
+    row = {"output": words(85), "length": "500 characters"}
+    assert main([outputs(row), "--task", "longbench_write"]) == 2
+    assert "line 1: longbench_write counts words, and sample" in capsys.readouterr().err
+    chinese = {**row, "output": "茶" * 500, "language": "zh"}
+    assert (
+        main([outputs(chinese, {**row, "prompt": "写一篇关于茶的文章。"}), "--task", "longbench_write"]) == 0
+    )
+    assert table_row(capsys.readouterr().out, "all", "s_l")[3] == "50"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
