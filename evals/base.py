@@ -25,9 +25,16 @@ class Metric:
     """Id of the word counter it rests on: numbers of different counters do not compare."""
     higher_is_better: bool = True
     summary: Literal["mean", "proportion", "median"] = "mean"
-    worst: float | None = 0.0
-    """What an empty completion scores, and what an unscored one could have; None: it is left out instead."""
-    best: float | None = 1.0
+    worst: float | None = None
+    """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
+    are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the ends of a proportion."""
+        if self.summary == "proportion" and self.worst is None and self.best is None:
+            object.__setattr__(self, "worst", float(not self.higher_is_better))
+            object.__setattr__(self, "best", float(self.higher_is_better))
 
 
 class Task(Protocol):

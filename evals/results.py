@@ -195,7 +195,8 @@ def _clipped(metric: Metric, bound: float | None) -> float | None:
     """Keep a bound within what the metric can be: the t interval of a few values does not know it."""
     if bound is None or metric.worst is None or metric.best is None:
         return bound
-    return min(max(bound, metric.worst), metric.best)
+    least, most = sorted((metric.worst, metric.best))
+    return min(max(bound, least), most)
 
 
 def _bounds(metric: Metric, found: Mapping[str, Any], num_failed: int) -> list[float]:

@@ -27,7 +27,7 @@ from evals.results import Tally, format_table, results_document, summarise, warn
 from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.plugins import load_plugin
+from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import LengthTarget, Sample, user
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
@@ -85,7 +85,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     if not source.files:
         raise ConfigError(f"file: there is no {config.file!r}: give a file of outputs")
     task = cast(Task, load_plugin("evals.tasks", config.task, "METRICS"))
-    name = Path(config.task).stem
+    name = plugin_label(config.task)
     tally = Tally()
 
     def score_row(row: Row) -> None:
@@ -172,10 +172,21 @@ def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
         length=row_length(row),
         metadata=metadata,
     )
-    finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), row.get("num_tokens")
+    finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), _num_tokens(row)
     return [
         {"id": sample.id, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts
     ]
+
+
+def _num_tokens(row: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a row says were generated; None where it does not (null, or a table's NaN)."""
+    value = row.get("num_tokens")
+    if value is None or value != value:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value < 0 or value % 1:
+        raise ValueError(f"num_tokens is {shown(value)}, expected a whole number of tokens, 0 or more")
+    return int(value)
 
 
 def _prompt_of(row: Mapping[str, Any]) -> str | None:

@@ -23,15 +23,8 @@ from lengthwise.row_values import shown
 
 VERSION = 1
 METRICS = (
-    Metric(name="s_l", counter="cjk_alpha", best=100.0),
-    Metric(
-        name="log_ratio_abs",
-        counter="cjk_alpha",
-        higher_is_better=False,
-        summary="median",
-        worst=None,
-        best=None,
-    ),
+    Metric(name="s_l", counter="cjk_alpha", worst=0.0, best=100.0),
+    Metric(name="log_ratio_abs", counter="cjk_alpha", higher_is_better=False, summary="median"),
 )
 TEMPERATURE = 0.5
 MAX_TOKENS = None

@@ -19,7 +19,7 @@ from lengthwise.records import LengthTarget, Prompt, Relation, Sample
 from lengthwise.row_values import shown
 
 VERSION = 1
-METRICS = (Metric(name="length_score", counter="cjk_ws"),)
+METRICS = (Metric(name="length_score", counter="cjk_ws", worst=0.0, best=1.0),)
 TEMPERATURE = 0.5
 MAX_TOKENS = None
 

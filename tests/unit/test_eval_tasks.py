@@ -6,11 +6,12 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from evals.base import score_completion
+from evals.base import Metric, score_completion
 from evals.plan import EvalConfig, plan_task, stratified
 from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
 from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
@@ -375,6 +376,10 @@ class TestPlan:
             ({"name": "tlg", "limits": 5}, {}, "limit"),
             ("tlg", {"sampling": {"temprature": 1}}, "temperature"),
             ("tlg", {"num_samples": 4}, "num_samples is 4"),
+            ("tlg", {"sampling": {"top_p": 0}}, "top_p is 0.*: it must be above 0 and at most 1"),
+            ("tlg", {"sampling": {"top_p": 1.1}}, "top_p is 1.1: it must be above 0 and at most 1"),
+            ("tlg", {"sampling": {"repetition_penalty": 0}}, "repetition_penalty is 0.*: it must be above 0"),
+            ("tlg", {"sampling": {"temperature": -1}}, "temperature is -1.*: it must be at least 0"),
             (5, {}, "neither a name nor a map"),
             ({"name": "tlg", "limit": 0}, {}, "at least 1"),
         ],
@@ -382,6 +387,19 @@ class TestPlan:
     def test_mistakes_are_named(self, entry, fields, message):
         with pytest.raises(ConfigError, match=message):
             plan_task(entry, self.config(**fields))
+
+    def test_a_task_is_called_by_its_own_name(self, tmp_path, monkeypatch):
+        package = tmp_path / "my_package"
+        package.mkdir()
+        (package / "within.ten.py").write_text("from evals.tasks.tlg import *\n")
+        (package / "within_ten.py").write_text("from evals.tasks.tlg import *\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for name, label in [
+            ("tlg", "tlg"),
+            ("my_package.within_ten", "within_ten"),
+            (str(package / "within.ten.py"), "within.ten"),
+        ]:
+            assert plan_task(name, self.config()).name == label
 
     @pytest.mark.parametrize("fields", [{"limit": 0}, {"num_samples": 0}, {"tasks": []}])
     def test_numbers_below_one_are_refused(self, fields):
@@ -459,6 +477,29 @@ class TestSummary:
         found = {"longen": summarise(longen, self.scored("longen", [words(150), words(150), words(40)]))}
         assert found["longen"]["overall"]["length_score"]["ci"] == [0.0, 1.0]
         assert "longen: 3 scored, 0 empty, 0 truncated" in format_table({"longen": longen}, found)
+
+    @pytest.mark.parametrize(
+        ("metric", "ends", "ci"),
+        [
+            (Metric(name="m", counter="cjk_alpha"), (None, None), (-78.73, 318.73)),
+            (Metric(name="m", counter="cjk_alpha", worst=200.0, best=0.0), (200.0, 0.0), (0.0, 200.0)),
+            (Metric(name="m", counter="cjk_alpha", worst=0.0, best=200.0), (0.0, 200.0), (0.0, 200.0)),
+        ],
+    )
+    def test_only_ends_that_the_task_states_bound_an_interval(self, metric, ends, ci):
+        flags = {"empty": False, "truncated": False, "repetition": 0.0}
+        tally = Tally()
+        for index, value in enumerate((40.0, 120.0, 200.0)):
+            tally.add({"id": str(index), "metrics": {"m": value}, "flags": flags, "slices": {}})
+        task: Any = SimpleNamespace(METRICS=(metric,))
+        assert (metric.worst, metric.best) == ends
+        found = summarise(task, tally)["overall"]["m"]
+        assert (found["value"], found["ci"]) == (120.0, pytest.approx(ci, abs=0.01))
+
+    @pytest.mark.parametrize(("higher", "ends"), [(True, (0.0, 1.0)), (False, (1.0, 0.0))])
+    def test_a_proportion_ends_at_0_and_1(self, higher, ends):
+        metric = Metric(name="m", counter="cjk_alpha", summary="proportion", higher_is_better=higher)
+        assert (metric.worst, metric.best) == ends
 
     def test_the_document_has_lm_evals_keys(self):
         summaries = {"tlg": summarise(tlg, self.scored("tlg", [words(150)] * 2))}

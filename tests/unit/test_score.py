@@ -144,6 +144,13 @@ def test_a_length_the_task_does_not_know_is_a_bad_row(outputs, capsys):
     assert "ask for words" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", ["85", True, -1, 1.5, [85]])
+def test_a_wrong_number_of_tokens_is_a_bad_row(outputs, capsys, wrong):
+    path = outputs({"output": "x", "length": 10, "num_tokens": wrong})
+    assert main([path, "--task", "longen"]) == 2
+    assert "line 1: num_tokens is" in capsys.readouterr().err
+
+
 def test_characters_are_words_in_chinese_only(outputs, capsys):
     row = {"output": words(85), "length": "500 characters"}
     assert main([outputs(row), "--task", "longbench_write"]) == 2
