@@ -91,7 +91,12 @@ def _row(c: Comparison) -> list[str]:
 
 def _flip_lines(task: TaskContrast) -> list[str]:
     return [
-        f"flips (right: {f.rule}): {f.sentence}; exact McNemar p {p_value(f.p_value)}"
+        f"flips (right: {f.rule}): {f.sentence}; "
+        + (
+            "no test, as items share a prompt"
+            if f.p_value is None
+            else f"exact McNemar p {p_value(f.p_value)}"
+        )
         + (
             f"; lost: {', '.join(p.id for p in f.lost[:8])}{', ...' if len(f.lost) > 8 else ''}"
             if f.lost

@@ -85,7 +85,7 @@ def _opening(leads: Sequence[Comparison]) -> str:
                 "worse": f"{others} {be} worse than {base} on {task}",
                 "changed": f"{others} {differ} from {base} on {task}",
                 "unclear": f"no clear difference between {base} and {others} on {task}",
-                "too few": f"one shared item cannot tell {base} and {others} apart on {task}",
+                "too few": f"too few shared items to tell {base} and {others} apart on {task}",
             }[verdict]
         )
     sentence = "; ".join(clauses)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
-from lengthwise.report.comparison import Comparison, by_slice, slice_order
+from lengthwise.report.comparison import Comparison, by_slice, slice_order, verdict_of
 from lengthwise.report.evaluations import Output, Task
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
-from lengthwise.statistics import mean_interval
+from lengthwise.statistics import PairedDifference, mean_interval
 
 NUM_WORST = 5
 """Replies of a run in the table of the worst."""
@@ -88,15 +87,10 @@ def slice_tables(
     return tables
 
 
-def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
+def _slice_change(found: tuple[Comparison, PairedDifference] | None) -> Change | None:
     if found is None:
         return None
     comparison, difference = found
-    clear = difference.low is not None and not difference.low <= 0 <= difference.high
-    good = comparison.higher_is_better
-    verdict = "unclear" if not clear else "changed" if good is None else "better" if (
-        difference.estimate > 0
-    ) == good else "worse"  # fmt: skip
     d = comparison.digits
     return Change(
         run=comparison.other,
@@ -104,7 +98,13 @@ def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
         bounds=interval(difference.low, difference.high, d),
         n=difference.n,
         p=p_value(difference.p_value),
-        verdict=verdict,
+        verdict=verdict_of(
+            difference.estimate,
+            (difference.low, difference.high),
+            difference.p_value,
+            difference.num_clusters,
+            comparison.higher_is_better,
+        ),
         words="",
         tally="",
         method=difference.method,
