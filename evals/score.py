@@ -8,7 +8,8 @@ FILE is JSON Lines (or a .json list, or Parquet), one output a row, in one of th
 - a row of our `samples_*.jsonl`.
 
 Further fields count where they are there: `finish_reason` (without it, whether a reply was cut is unknown,
-not fine), `num_tokens`, `id` (rows that share one are replies to one prompt) and `language`. Nothing is
+not fine), `num_tokens`, `id` (rows that share one are replies to one prompt), `prompt` (rows
+that share one are not independent) and `language`. Nothing is
 written unless `--output` names a file. Of each output only its scores are held in memory.
 """
 
@@ -28,7 +29,7 @@ from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.plugins import load_plugin, plugin_label
-from lengthwise.records import LengthTarget, Sample, user
+from lengthwise.records import LengthTarget, Sample, digest, user
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.row_values import length_target, row_id, shown
@@ -173,9 +174,16 @@ def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
         metadata=metadata,
     )
     finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), _num_tokens(row)
-    return [
-        {"id": sample.id, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts
-    ]
+    known = {"id": sample.id, "prompt_hash": _prompt_hash(given_row, sample)}
+    return [{**known, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts]
+
+
+def _prompt_hash(row: Row, sample: Sample) -> str | None:
+    """Return what tells equal prompts of a file; None where the row says nothing of its prompt."""
+    stated = row.values.get("prompt_hash")
+    if isinstance(stated, str) and stated:
+        return stated
+    return digest(sample.instruction) if sample.instruction else None
 
 
 def _num_tokens(row: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output, Score, Task
-from lengthwise.report.wording import decimal, digits_for, interval, metric_name
+from lengthwise.report.wording import decimal, digits_for, metric_name, quoted_interval
 from lengthwise.statistics import PairedDifference, exact_mcnemar, holm, least_p_value, paired_difference
 
 Verdict = Literal["better", "worse", "changed", "unclear", "too few"]
@@ -115,7 +115,7 @@ class Comparison:
     def figures(self) -> str:
         """The numbers, as a verdict quotes them."""
         d = self.digits
-        bounds = "no interval" if self.low is None else f"95 % interval {interval(self.low, self.high, d)}"
+        bounds = quoted_interval(self.low, self.high, d)
         return (
             f"{metric_name(self.metric)} {decimal(self.before, d)} → {decimal(self.after, d)} "
             f"(paired difference {decimal(self.difference, d, signed=True)}, {bounds}, n = {self.n})"
@@ -214,7 +214,7 @@ def pair(task: Task, theirs: Task, metric: str) -> list[Pair]:
     return [
         Pair(
             id=key[0],
-            cluster=key[1] or key[0],
+            cluster=mine[key][0][0].cluster,
             before=_mean([v for _, v in mine[key]]),
             after=_mean([v for _, v in others[key]]),
             base=mine[key][0][0],

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, by_slice, slice_order, verdict_of
-from lengthwise.report.evaluations import Output, Task
+from lengthwise.report.evaluations import Output, Task, estimate_of
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
-from lengthwise.statistics import PairedDifference, mean_interval
+from lengthwise.statistics import PairedDifference
 
 NUM_WORST = 5
 """Replies of a run in the table of the worst."""
@@ -113,7 +113,7 @@ def _slice_change(found: tuple[Comparison, PairedDifference] | None) -> Change |
 
 
 def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> Estimate | None:
-    """Return a slice's estimate as the results file states it, else the mean over its outputs."""
+    """Return a slice's estimate as the results file states it, else that of its outputs."""
     stated = mapping(mapping(mapping(task.slices.get(kind)).get(value)).get(metric))
     estimate = number(stated.get("value"))
     if estimate is not None:
@@ -123,12 +123,10 @@ def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> 
             bounds=interval(number(low), number(high), digits),
             n=whole(count(stated.get("n"))),
         )
-    scores = [
-        v for o in task.outputs if o.slices.get(kind) == value and (v := o.metrics.get(metric)) is not None
-    ]
-    if not scores:
+    summary = task.scores[metric].summary if metric in task.scores else "mean"
+    found = estimate_of((o for o in task.outputs if o.slices.get(kind) == value), metric, summary)
+    if found is None:
         return None
-    found = mean_interval(scores)
     return Estimate(
         value=decimal(found.estimate, digits),
         bounds=interval(found.low, found.high, digits),

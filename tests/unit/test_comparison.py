@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,30 @@ def test_a_verdict_needs_the_test_and_the_interval() -> None:
     assert verdict_of(2.0, (0.1, 3.9), 0.04, 9, False) == "worse"
     # Nine items that differ by the same have no interval, but nine equal signs.
     assert verdict_of(2.0, (None, None), 2 / 2**9, 9, True) == "better"
+
+
+@pytest.mark.parametrize(("summary", "expected"), [("mean", 8.0), ("median", 2.0), (None, 8.0)])
+def test_an_unfinished_run_is_summed_up_as_its_metric_is(
+    tmp_path: Path, summary: str | None, expected: float
+) -> None:
+    scores = {"a": 1.0, "b": 2.0, "c": 21.0}
+    row = {} if summary is None else {"summaries": {"m": summary}}
+    path = write_scores(tmp_path / "run", scores, slices={"kind": "x"}, **row)
+    file = path / f"samples_t_{STAMP}.jsonl"
+    first = file.read_text().splitlines()[0]
+    file.write_text(file.read_text() + first + "\n")  # a second reply to "a"
+    (path / f"results_{STAMP}.json").unlink()
+    (run,) = collect([path])
+    assert run.evaluation is not None
+    task = run.evaluation.tasks["t"]
+    score = task.scores["m"]
+    assert (score.estimate, score.n, score.summary) == (expected, 3, summary or "mean")
+    other = replace(task.outputs[0], slices={"kind": "y"})
+    split = replace(task, outputs=[*task.outputs, other])
+    (table,) = slice_tables("t", [(run, 0)], [split], [])
+    cell = next(line for line in table.lines if line.value == "x").cells[0]
+    assert cell is not None
+    assert (cell.value, cell.n) == (f"{expected:.1f}", "3")
 
 
 def test_slices_get_their_verdict_as_the_whole_does(tmp_path: Path) -> None:

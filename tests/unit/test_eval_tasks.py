@@ -453,6 +453,38 @@ class TestSummary:
         assert interval is not None
         assert (interval.estimate, interval.n) == (0.75, 2)
 
+    @pytest.mark.parametrize(
+        ("summary", "apart", "shared"),
+        [
+            ("mean", "t", "t, clustered"),
+            ("proportion", "wilson", "t, clustered"),
+            ("median", "bootstrap percentile", "clustered"),
+        ],
+    )
+    def test_ids_with_the_same_prompt_are_not_independent(self, summary, apart, shared):
+        metric = Metric(name="m", counter="cjk_alpha", summary=summary)
+        task: Any = SimpleNamespace(METRICS=(metric,))
+        flags = {"empty": False, "truncated": False, "repetition": 0.0}
+
+        def of(prompts: list[str | None]) -> dict[str, Any]:
+            tally = Tally()
+            for index, prompt in enumerate(prompts):
+                known = {
+                    "id": str(index),
+                    "metrics": {"m": float(index % 3 == 0)},
+                    "flags": flags,
+                    "slices": {},
+                }
+                tally.add(known if prompt is None else {**known, "prompt_hash": prompt})
+            return summarise(task, tally)["overall"]["m"]
+
+        alone, pairs, one = of([None] * 12), of([str(i // 2) for i in range(12)]), of(["p"] * 12)
+        assert alone == of([str(i) for i in range(12)])
+        assert alone["method"].startswith(apart)
+        assert pairs["method"].endswith(shared)
+        assert (alone["value"], alone["n"]) == (pairs["value"], pairs["n"]) == (one["value"], one["n"])
+        assert one["ci"] == [None, None]
+
     def test_failed_prompts_are_unscored_with_bounds(self):
         tally = self.scored("longen", [words(150)] * 3)
         tally.num_failed = 1

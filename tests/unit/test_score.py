@@ -144,6 +144,23 @@ def test_a_length_the_task_does_not_know_is_a_bad_row(outputs, capsys):
     assert "ask for words" in capsys.readouterr().err
 
 
+def test_outputs_to_one_prompt_are_not_independent(outputs, tmp_path):
+    lengths = (100, 120, 150, 90)
+    for name, prompts in (("apart", "abcd"), ("shared", "aabb"), ("unknown", " " * 4)):
+        rows = [
+            {"output": words(n), "length": 100, "prompt": p.strip()}
+            for n, p in zip(lengths, prompts, strict=True)
+        ]
+        out = tmp_path / f"{name}.json"
+        assert main([outputs(*rows), "--task", "longbench_write", "--output", str(out)]) == 0
+    ci = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())["results"]["longbench_write"]["s_l_ci,none"]
+        for name in ("apart", "shared", "unknown")
+    }
+    assert ci["apart"] == ci["unknown"]
+    assert ci["shared"][0] < ci["apart"][0]
+
+
 @pytest.mark.parametrize("wrong", ["85", True, -1, 1.5, [85]])
 def test_a_wrong_number_of_tokens_is_a_bad_row(outputs, capsys, wrong):
     path = outputs({"output": "x", "length": 10, "num_tokens": wrong})
