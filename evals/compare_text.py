@@ -130,15 +130,7 @@ def _pair(pair: Pair, comparison: Comparison, width: int) -> list[str]:
 def _length(output: Output) -> str:
     unit = output.requested.unit if output.requested else "words"
     share = ratio(output.length, output.requested)
-    marks = [
-        mark
-        for mark, is_so in (
-            ("CUT", output.truncated),
-            ("EMPTY", output.empty),
-            ("REPETITIVE", output.repetitive),
-        )
-        if is_so
-    ]
+    marks = [mark.upper() for mark in output.marks]
     return ", ".join([f"{whole(output.length)} {unit}{f' ({share})' if share else ''}", *marks])
 
 

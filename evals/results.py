@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.base import Metric, Task
 from lengthwise.degeneration import REPETITIVE_FRAC
+from lengthwise.lengths import slice_order
 from lengthwise.statistics import Interval, summary_interval
 
 TRUNCATED_WARNING_FRAC = 0.01
@@ -73,7 +74,7 @@ def summarise(task: Task, tally: Tally) -> dict[str, Any]:
     slices = {
         kind: {
             value: {"counts": count_flags(rows), **_estimates(task.METRICS, rows)}
-            for value, rows in sorted(members.items(), key=lambda entry: _slice_order(entry[0]))
+            for value, rows in sorted(members.items(), key=lambda entry: slice_order(entry[0]))
         }
         for kind, members in groups.items()
     }
@@ -222,10 +223,3 @@ def _cells(metric: Metric, group: Mapping[str, Any]) -> list[str]:
 def _number(value: float | None) -> str:
     # Wilson's lower bound of no success is 1e-17 by rounding.
     return "-" if value is None else f"{0.0 if abs(value) < 1e-12 else value:.4g}"
-
-
-def _slice_order(value: str) -> tuple[float, str]:
-    """Order "[500,2k)" and ">800" by their first number, other names by the alphabet."""
-    digits = value.lstrip("[(>").split(",")[0].rstrip(")")
-    digits = digits[:-1] + "000" if digits.endswith("k") else digits
-    return (float(digits) + value.startswith(">"), value) if digits.isdigit() else (0.0, value)

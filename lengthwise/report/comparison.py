@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output, Score, Task
 from lengthwise.report.wording import decimal, digits_for, metric_name, quoted_interval
@@ -288,16 +289,6 @@ def by_slice(comparison: Comparison) -> list[tuple[str, str, PairedDifference]]:
         if len(values) > 1
         for value, members in sorted(values.items(), key=lambda entry: slice_order(entry[0]))
     ]
-
-
-def slice_order(value: str) -> tuple[float, str]:
-    """Sort bins such as "[500,2k)" and ">800" by their first number, other names by alphabet."""
-    start = value.lstrip("[(>").partition(",")[0].strip(" )]")
-    factor = 1000 if start.endswith("k") else 1
-    try:
-        return factor * float(start.removesuffix("k")) + value.startswith(">"), value
-    except ValueError:
-        return float("inf"), value
 
 
 def _difference(pairs: Sequence[Pair], summary: str) -> PairedDifference:

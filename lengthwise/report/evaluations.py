@@ -91,6 +91,12 @@ class Output:
         share = number(self.flags.get("repetition"))
         return bool(self.flags.get("repetitive")) or (share is not None and share >= REPETITIVE_FRAC)
 
+    @property
+    def marks(self) -> list[str]:
+        """What is wrong with the text, in words that stand beside it."""
+        marks = {"cut": self.truncated, "empty": self.empty, "repetitive": self.repetitive}
+        return [name for name, is_so in marks.items() if is_so]
+
 
 @dataclass(kw_only=True)
 class Task:

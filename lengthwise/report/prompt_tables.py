@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lengthwise.lengths import slice_order
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
-from lengthwise.report.comparison import Comparison, by_slice, slice_order, verdict_of
+from lengthwise.report.comparison import Comparison, by_slice, verdict_of
 from lengthwise.report.evaluations import Output, Task, estimate_of
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
@@ -149,7 +150,6 @@ def worst_replies(run: Run, task: Task, anchors: dict[tuple[str, int], str]) -> 
 
 def _worst_line(run: Run, o: Output, score: str, anchors: dict[tuple[str, int], str]) -> WorstLine:
     place = anchors.get((run.anchor, id(o)))
-    flags = {"empty": o.empty, "cut": o.truncated, "repetitive": o.repetitive}
     return WorstLine(
         href=f"#{place}" if place else "",
         id=o.id,
@@ -157,6 +157,6 @@ def _worst_line(run: Run, o: Output, score: str, anchors: dict[tuple[str, int], 
         wrote=whole(o.length),
         ratio=ratio(o.length, o.requested),
         score=score,
-        marks=[name for name, is_so in flags.items() if is_so],
+        marks=o.marks,
         prompt=o.prompt[:140] + ("…" if len(o.prompt) > 140 else ""),
     )
