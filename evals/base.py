@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from lengthwise.degeneration import flags
+from lengthwise.degeneration import flags, language
 from lengthwise.lengths import count_all, length_bin
 from lengthwise.records import LengthTarget, Prompt, Sample
 from lengthwise.rows import BadRow
@@ -25,9 +25,16 @@ class Metric:
     """Id of the word counter it rests on: numbers of different counters do not compare."""
     higher_is_better: bool = True
     summary: Literal["mean", "proportion", "median"] = "mean"
-    worst: float | None = 0.0
-    """What an empty completion scores, and what an unscored one could have; None: it is left out instead."""
-    best: float | None = 1.0
+    worst: float | None = None
+    """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
+    are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the ends of a proportion."""
+        if self.summary == "proportion" and self.worst is None and self.best is None:
+            object.__setattr__(self, "worst", float(not self.higher_is_better))
+            object.__setattr__(self, "best", float(self.higher_is_better))
 
 
 class Task(Protocol):
@@ -103,16 +110,31 @@ def score_completion(
 
 
 def asked_length(sample: Sample, task: str) -> LengthTarget:
-    """Return the sample's length target in words.
+    """Return the sample's length target in words; characters are words where the text is Chinese.
+
+    A task calls it when it loads a row, so that a target it cannot score is a bad row, not a run that fails
+    after the model has written.
 
     Raises:
-        ValueError: if there is none, or it is in tokens.
+        ValueError: if there is none, or it is in tokens, or in characters of a language that writes words.
     """
     if sample.length is None:
         raise ValueError(f"{task} needs the length that was asked, and sample {sample.id} has none")
-    if sample.length.unit == "tokens":
+    unit = sample.length.unit
+    if unit == "tokens":
         raise ValueError(f"{task} counts words, and sample {sample.id} asks for tokens: ask for words")
+    if unit == "characters" and not _is_chinese(sample):
+        raise ValueError(
+            f"{task} counts words, and sample {sample.id} asks for characters, which are words in Chinese only: "
+            'ask for words, or give the row "language": "zh"'
+        )
     return sample.length
+
+
+def _is_chinese(sample: Sample) -> bool:
+    """Tell by what the source says, else by the prompt, whether a character is what counters call a word."""
+    stated = sample.metadata.get("language")
+    return (str(stated) if stated else language(sample.instruction)) == "zh"
 
 
 def length_slices(sample: Sample) -> dict[str, str]:

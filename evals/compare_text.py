@@ -91,7 +91,12 @@ def _row(c: Comparison) -> list[str]:
 
 def _flip_lines(task: TaskContrast) -> list[str]:
     return [
-        f"flips (right: {f.rule}): {f.sentence}; exact McNemar p {p_value(f.p_value)}"
+        f"flips (right: {f.rule}): {f.sentence}; "
+        + (
+            "no test, as items share a prompt"
+            if f.p_value is None
+            else f"exact McNemar p {p_value(f.p_value)}"
+        )
         + (
             f"; lost: {', '.join(p.id for p in f.lost[:8])}{', ...' if len(f.lost) > 8 else ''}"
             if f.lost
@@ -125,15 +130,7 @@ def _pair(pair: Pair, comparison: Comparison, width: int) -> list[str]:
 def _length(output: Output) -> str:
     unit = output.requested.unit if output.requested else "words"
     share = ratio(output.length, output.requested)
-    marks = [
-        mark
-        for mark, is_so in (
-            ("CUT", output.truncated),
-            ("EMPTY", output.empty),
-            ("REPETITIVE", output.repetitive),
-        )
-        if is_so
-    ]
+    marks = [mark.upper() for mark in output.marks]
     return ", ".join([f"{whole(output.length)} {unit}{f' ({share})' if share else ''}", *marks])
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from evals.base import Task
@@ -15,7 +14,7 @@ from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.engines.base import Sampling
 from lengthwise.lengths import length_bin
-from lengthwise.plugins import load_plugin
+from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample
 from lengthwise.row_sources import RowSource
 from lengthwise.run_dir import InputFile
@@ -77,25 +76,22 @@ class SamplingOverrides:
     temperature: float | None = option(None, help="0 is greedy")
     top_p: float | None = option(None, help="nucleus, in (0, 1]")
     top_k: int | None = option(None, help="the k likeliest tokens only")
-    repetition_penalty: float | None = option(None, help="1 is none")
+    repetition_penalty: float | None = option(None, help="above 0; 1 is none")
     max_tokens: int | None = option(None, help="cap on new tokens; without it, what is left of the context")
     stop: list[str] | None = option(None, help="strings that end a reply")
 
     def __post_init__(self) -> None:
         """Refuse values that no sampler has; an engine would fail every call on them, or take them otherwise."""
-        bounds = {
-            "temperature": (0, None),
-            "top_p": (0, 1),
-            "top_k": (-1, None),
-            "repetition_penalty": (0, None),
+        allowed: dict[str, tuple[Callable[[float], bool], str]] = {
+            "temperature": (lambda value: value >= 0, "at least 0"),
+            "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+            "top_k": (lambda value: value >= -1, "at least -1"),
+            "repetition_penalty": (lambda value: value > 0, "above 0"),
         }
-        for name, (least, most) in bounds.items():
+        for name, (fits, bounds) in allowed.items():
             value = getattr(self, name)
-            if value is None or (value >= least and (most is None or value <= most)):
-                continue
-            raise ConfigError(
-                f"{name} is {value}: it must be at least {least}" + (f" and at most {most}" if most else "")
-            )
+            if value is not None and not fits(value):
+                raise ConfigError(f"{name} is {value}: it must be {bounds}")
 
 
 @dataclass(kw_only=True)
@@ -159,7 +155,7 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
             f"tasks: {spec.name} finds no sample in {source.name}: no row of it is for this task"
         )
     return PlannedTask(
-        name=Path(spec.name).stem,
+        name=plugin_label(spec.name),
         task=task,
         config=spec,
         source=source,

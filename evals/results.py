@@ -8,7 +8,8 @@ from typing import Any
 
 from evals.base import Metric, Task
 from lengthwise.degeneration import REPETITIVE_FRAC
-from lengthwise.statistics import Interval, mean_interval, median_interval, wilson_interval
+from lengthwise.lengths import slice_order
+from lengthwise.statistics import Interval, summary_interval
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
@@ -29,8 +30,9 @@ class Tally:
     """Rows of the data that could not be used, and were dropped as the user said."""
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take in one scored completion (a row of a samples file)."""
-        self.rows.append({key: row[key] for key in ("id", "metrics", "flags", "slices")})
+        """Take in one scored completion (a row of a samples file); without a prompt's digest, the id stands for it."""
+        kept = {key: row[key] for key in ("id", "metrics", "flags", "slices")}
+        self.rows.append({**kept, "prompt_hash": row.get("prompt_hash") or row["id"]})
 
 
 def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -49,21 +51,14 @@ def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | None:
     """Return a metric's estimate with its 95 % interval, or None if no row has it.
 
-    With several completions of one prompt, the prompt's mean is one observation: completions of a prompt
-    resemble each other, and counting each alone would make the interval too narrow.
+    One prompt id is one observation, and ids with the same prompt are a cluster.
     """
-    by_item: dict[str, list[float]] = {}
-    for row in rows:
-        if metric.name in row["metrics"]:
-            by_item.setdefault(row["id"], []).append(row["metrics"][metric.name])
-    if not by_item:
-        return None
-    values = [sum(scores) / len(scores) for scores in by_item.values()]
-    if metric.summary == "median":
-        return median_interval(values, BOOTSTRAP_SEED)
-    if metric.summary == "proportion" and all(value in (0.0, 1.0) for value in values):
-        return wilson_interval(round(sum(values)), len(values))
-    return mean_interval(values)
+    name = metric.name
+    return summary_interval(
+        ((row["id"], row["prompt_hash"], row["metrics"][name]) for row in rows if name in row["metrics"]),
+        metric.summary,
+        seed=BOOTSTRAP_SEED,
+    )
 
 
 def summarise(task: Task, tally: Tally) -> dict[str, Any]:
@@ -79,7 +74,7 @@ def summarise(task: Task, tally: Tally) -> dict[str, Any]:
     slices = {
         kind: {
             value: {"counts": count_flags(rows), **_estimates(task.METRICS, rows)}
-            for value, rows in sorted(members.items(), key=lambda entry: _slice_order(entry[0]))
+            for value, rows in sorted(members.items(), key=lambda entry: slice_order(entry[0]))
         }
         for kind, members in groups.items()
     }
@@ -195,7 +190,8 @@ def _clipped(metric: Metric, bound: float | None) -> float | None:
     """Keep a bound within what the metric can be: the t interval of a few values does not know it."""
     if bound is None or metric.worst is None or metric.best is None:
         return bound
-    return min(max(bound, metric.worst), metric.best)
+    least, most = sorted((metric.worst, metric.best))
+    return min(max(bound, least), most)
 
 
 def _bounds(metric: Metric, found: Mapping[str, Any], num_failed: int) -> list[float]:
@@ -227,10 +223,3 @@ def _cells(metric: Metric, group: Mapping[str, Any]) -> list[str]:
 def _number(value: float | None) -> str:
     # Wilson's lower bound of no success is 1e-17 by rounding.
     return "-" if value is None else f"{0.0 if abs(value) < 1e-12 else value:.4g}"
-
-
-def _slice_order(value: str) -> tuple[float, str]:
-    """Order "[500,2k)" and ">800" by their first number, other names by the alphabet."""
-    digits = value.lstrip("[(>").split(",")[0].rstrip(")")
-    digits = digits[:-1] + "000" if digits.endswith("k") else digits
-    return (float(digits) + value.startswith(">"), value) if digits.isdigit() else (0.0, value)

@@ -258,6 +258,7 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
         "doc": doc,
         "target": sample.target,
         "arguments": [message.to_dict() for message in prompt],
+        "summaries": {metric.name: metric.summary for metric in planned.task.METRICS},
         **identity_hashes(doc, prompt, [sample.target, sample.length and sample.length.to_dict()]),
     }
 

@@ -8,7 +8,8 @@ FILE is JSON Lines (or a .json list, or Parquet), one output a row, in one of th
 - a row of our `samples_*.jsonl`.
 
 Further fields count where they are there: `finish_reason` (without it, whether a reply was cut is unknown,
-not fine), `num_tokens`, `id` (rows that share one are replies to one prompt) and `language`. Nothing is
+not fine), `num_tokens`, `id` (rows that share one are replies to one prompt), `prompt` (rows
+that share one are not independent) and `language`. Nothing is
 written unless `--output` names a file. Of each output only its scores are held in memory.
 """
 
@@ -27,8 +28,8 @@ from evals.results import Tally, format_table, results_document, summarise, warn
 from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.plugins import load_plugin
-from lengthwise.records import LengthTarget, Sample, user
+from lengthwise.plugins import load_plugin, plugin_label
+from lengthwise.records import LengthTarget, Sample, digest, user
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.row_values import length_target, row_id, shown
@@ -85,7 +86,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     if not source.files:
         raise ConfigError(f"file: there is no {config.file!r}: give a file of outputs")
     task = cast(Task, load_plugin("evals.tasks", config.task, "METRICS"))
-    name = Path(config.task).stem
+    name = plugin_label(config.task)
     tally = Tally()
 
     def score_row(row: Row) -> None:
@@ -172,10 +173,28 @@ def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
         length=row_length(row),
         metadata=metadata,
     )
-    finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), row.get("num_tokens")
-    return [
-        {"id": sample.id, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts
-    ]
+    finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), _num_tokens(row)
+    known = {"id": sample.id, "prompt_hash": _prompt_hash(given_row, sample)}
+    return [{**known, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts]
+
+
+def _prompt_hash(row: Row, sample: Sample) -> str | None:
+    """Return what tells equal prompts of a file; None where the row says nothing of its prompt."""
+    stated = row.values.get("prompt_hash")
+    if isinstance(stated, str) and stated:
+        return stated
+    return digest(sample.instruction) if sample.instruction else None
+
+
+def _num_tokens(row: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a row says were generated; None where it does not (null, or a table's NaN)."""
+    value = row.get("num_tokens")
+    if value is None or value != value:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value < 0 or value % 1:
+        raise ValueError(f"num_tokens is {shown(value)}, expected a whole number of tokens, 0 or more")
+    return int(value)
 
 
 def _prompt_of(row: Mapping[str, Any]) -> str | None:

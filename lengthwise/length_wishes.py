@@ -6,15 +6,17 @@ hanzi as one word; 字符 and "characters" are characters, 词 is words.
 
 What does not count as a wish for the whole text:
 
-- numbers that speak of a part ("300 words each", "每篇400字"), a rate ("200 words per minute"), a given text
-  ("this 5000-word article", "以下2000字的文章", "the first 100 words") or a list ("100 words list");
+- numbers that speak of a part ("300 words each", "5 chapters of 2,000 words", "每篇400字"), a rate ("200 words per
+  minute"), a given text ("this 5000-word article", "以下2000字的文章", "the first 100 words") or a list ("100 words
+  list");
 - vague amounts ("a few hundred words", "几千字") and fractions ("version 3.5 words");
 - spelled-out numbers below 5 ("in one word", "一个字"), and hanzi numerals below 30 with neither 个 nor a
   relation, which are idioms ("十字路口", "十六字方针"); digits count from 1;
 - fewer than 50 "characters", unless the text goes on with "long", "max" or the like: those are persons.
 
-"At least 500 words, at most 800" is one wish, the range. A bare number that comes back with a relation
-("a 2000-word essay ... at least 2000 words") is one wish too, and the relation wins.
+"At least 500 words, at most 800" is one wish, the range; the unit may stand at either bound, and where only one
+has it and the two make no range, there is no wish. A bare number that comes back with a relation ("a 2000-word
+essay ... at least 2000 words") is one wish too, and the relation wins.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ _MORE = (
     r"surpass(?:es|ing)?|超过|多于|大于|高于|长于|超出|多过)"
 )
 _NOT = (
-    r"(?:(?:\bno|\bnot|n['’]t|\bnever|\bwithout|\bcannot)\s(?:(?:be|to|go|going|run|fall|drop|have|contain)\s){0,2}"
+    r"(?:(?:\bno|\bnot|\bnor|n['’]t|\bnever|\bwithout|\bcannot)\s(?:(?:be|to|go|going|run|fall|drop|have|contain)\s){0,2}"
     r"|(?:不|别|勿|莫)(?:得|能|可|要|应|应该|宜|允许)?)"
 )
 _AT_LEAST = re.compile(
@@ -88,6 +90,13 @@ _AT_MOST_AFTER = re.compile(
     re.I,
 )
 
+_BOUND_GAP = re.compile(
+    r"[\s,;、]*(?:(?:and|but|or|nor|yet|also|和|与|且|并且?|而且?|但是?|也|同时)[\s,]*){0,2}(?:an?\s)?"
+    rf"(?:{_AT_LEAST.pattern}|{_AT_MOST.pattern}|{_MORE_BEFORE.pattern}|{_LESS_BEFORE.pattern})",
+    re.I,
+)
+"""What stands between the two bounds of one range, and nothing else."""
+
 _BETWEEN = re.compile(r"between\s(?:about\s|around\s)?$|介于约?$", re.I)
 
 _LABEL = re.compile(
@@ -102,6 +111,27 @@ _LABEL_END = re.compile(
     r"\s{0,2}(?:$|[\n.,;!?)\]，。；！？）、]|左右|上下|以[上下内]|之[间内]|or\s(?:more|less|fewer)|max|min)",
     re.I,
 )
+
+_PARTS = (
+    "chapters|sections|paragraphs|parts|essays|stories|articles|posts|answers|entries|summaries|descriptions|poems"
+    "|letters|scenes|pieces"
+)
+_PARTS_BEFORE = re.compile(
+    rf"\b(?:{_PARTS}|blogs|books|dialogues|drafts|emails|episodes|lessons|messages|monologues|pages|passages|reports"
+    r"|responses|reviews|speeches|stanzas|texts|units|versions|volumes)\s(?:of|having|containing)\s"
+    r"(?:(?:about|around|approximately|roughly|nearly|exactly|some|at|least|most|up|to|between|from|no|not|more|less"
+    r"|fewer|than|over|under|an?|the|minimum|maximum|of|anywhere)\s|~\s?){0,5}$"
+    r"|(?<![第\d一二三四五六七八九十])(?:[2-9]|[1-9]\d+|[两二三四五六七八九十几多]{1,3})(?:篇|封|则|首)"
+    r"(?:大?约|不少于|不超过|至少|最多)?$",
+    re.I,
+)
+_TOTAL_AFTER = re.compile(r"\s(?:in\s(?:total|all)|altogether|overall|combined)\b", re.I)
+_ORDINAL_BEFORE = re.compile(
+    r"\b(?:act|book|chapter|day|essay|exercise|item|lesson|level|no\.|number|option|page|paragraph|part|point|question"
+    r"|scene|section|step|story|task|topic|unit|version|volume|week)\s?$",
+    re.I,
+)
+"""Before "1 500 words", what makes of it the number 1 and a wish for 500."""
 
 _NO_WISH_BEFORE = re.compile(
     r"(?:\b(?:each|every|per)\b[^.,;:!?\n]{0,40}"
@@ -122,8 +152,7 @@ _NO_WISH_AFTER = re.compile(
     r"\s?(?:/|each\b|apiece\b|per\b|(?:for|in|on)\s(?:each|every)\b|an?\s(?:day|page|minute|chapter|section|paragraph)\b(?!\s(?:in\sthe\sli(?:fe|ves)|of)\b)|every\b"
     r"|lists?\b|vocabulary\b|puzzle|game\b|cloud|problems?\b|like\b|such\sas\b|(?:or|and)\sphrases"
     r"|that\s(?:start|begin|end|rhyme|contain|mean|sound)|(?:starting|beginning|ending|rhyming)\b"
-    r"|(?:chapters|sections|paragraphs|parts|essays|stories|articles|posts|answers|entries|summaries|descriptions|poems"
-    r"|letters|scenes|pieces)\b|每|一[段篇章])",
+    rf"|(?:{_PARTS})\b|每|一[段篇章])",
     re.I,
 )
 _NOT_PERSONS = re.compile(
@@ -133,9 +162,13 @@ _NOT_PERSONS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """A wish with its place; or a bound without a unit, which is a wish only beside one that has it."""
+
     start: int
     end: int
     target: LengthTarget
+    scale: int
+    has_unit: bool = True
 
 
 def find_length_wishes(text: str) -> list[LengthTarget]:
@@ -146,7 +179,7 @@ def find_length_wishes(text: str) -> list[LengthTarget]:
         [5000.0, 400.0]
     """
     folded = text.translate(_FOLDED).replace("**", "").replace("`", "")
-    wishes = list(dict.fromkeys(wish.target for wish in _join_bounds(_scan(folded))))
+    wishes = list(dict.fromkeys(wish.target for wish in _join_bounds(_scan(folded), folded)))
     bounded = {(w.nominal, w.unit) for w in wishes if w.relation in ("at_least", "at_most")}
     return [w for w in wishes if w.relation != "about" or (w.nominal, w.unit) not in bounded]
 
@@ -163,10 +196,14 @@ def parse_length_wish(text: str) -> LengthTarget | None:
 
 
 def _scan(text: str) -> list[_Found]:
-    """Return every wish with its place."""
+    """Return every wish with its place, and every bound that has no unit."""
     found: list[_Found] = []
     position = 0
     while single := _SINGLE.search(text, position):
+        ordinal = re.match(r"\d+(?=\s\d)", single["first"])
+        if ordinal and _ORDINAL_BEFORE.search(text[max(0, single.start() - 12) : single.start()]):
+            position = single.start() + ordinal.end()
+            continue
         pair = _PAIR.match(text, single.start())
         bounds = _bounds(pair, text) if pair else None
         match = pair if pair and bounds else single
@@ -187,30 +224,37 @@ def _bounds(pair: re.Match[str], text: str) -> tuple[Number, Number] | None:
         if not (_BETWEEN.search(before) or after.lstrip("个").startswith(("之间", "间"))):
             return None
     first, second = read_number(pair["first"]), read_number(pair["second"])
-    low = first.value
-    if first.scale == 1 and second.scale > 1 and low * second.scale <= second.value:
-        low *= second.scale
+    low = first.value * _shared_scale(int(first.value), first.scale, int(second.value), second.scale)
     if low * 20 < second.value or low > second.value * 20:
         return None  # "Part 3 - 500 words" is no range
     return Number(low, first.scale, first.spelled), second
 
 
+def _shared_scale(low: int, low_scale: int, high: int, high_scale: int) -> int:
+    """Return the scale that a range's lower end takes from its upper one: 1000 in "1-2k"."""
+    return high_scale if low_scale == 1 and high_scale > 1 and low * high_scale <= high else 1
+
+
 def _read(match: re.Match[str], numbers: tuple[Number, Number | None], text: str) -> _Found | None:
-    """Turn one quantity into a wish, or None if it is no wish."""
+    """Turn one quantity into a wish or into a bound without a unit, or None if it is neither."""
     first, second = numbers
     before, after = text[max(0, match.start() - 80) : match.start()], text[match.end() : match.end() + 40]
     found = _Quantity(match, "2" if second else "1", before, after)
     unit = _unit(found)
-    if unit is None or _NO_WISH_BEFORE.search(before) or _NO_WISH_AFTER.match(after):
-        return None
     relation = _relation(found)
+    if unit is None and relation == "about":
+        return None
+    if _NO_WISH_BEFORE.search(before) or _NO_WISH_AFTER.match(after):
+        return None
+    if _PARTS_BEFORE.search(before) and not _TOTAL_AFTER.match(after):
+        return None
     low, high = sorted((first.value, second.value if second else first.high or first.value))
     if low.denominator != 1 or high.denominator != 1 or not 1 <= low <= high <= LARGEST_WISH:
         return None
-    if not _plausible(first, int(high), unit, relation, found):
+    if not _plausible(first, int(high), unit or "words", relation, found):
         return None
-    target = _target(int(low), int(high), unit, relation if low == high else "range")
-    return _Found(match.start(), match.end(), target)
+    target = _target(int(low), int(high), unit or "words", relation if low == high else "range")
+    return _Found(match.start(), match.end(), target, (second or first).scale, has_unit=unit is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,21 +314,45 @@ def _plausible(number: Number, high: int, unit: Unit, relation: Relation, quanti
     return bool(_NOT_PERSONS.match(after))
 
 
-def _join_bounds(found: list[_Found]) -> list[_Found]:
-    """Make one range of "at least A" and "at most B" that stand side by side."""
+def _join_bounds(found: list[_Found], text: str) -> list[_Found]:
+    """Make one range of "at least A" and "at most B" that stand side by side; bounds left without a unit are none."""
     joined: list[_Found] = []
     for wish in found:
         last = joined[-1] if joined else None
-        if last and wish.start - last.end <= 30 and last.target.unit == wish.target.unit:
-            low, high = last.target, wish.target
-            if low.relation == "at_most":
-                low, high = high, low
-            if (low.relation, high.relation) == ("at_least", "at_most") and low.nominal < high.nominal:
-                target = _target(int(low.nominal), int(high.nominal), low.unit, "range")
-                joined[-1] = _Found(last.start, wish.end, target)
-                continue
-        joined.append(wish)
-    return joined
+        if last is None or not _are_beside(last, wish, text):
+            joined.append(wish)
+            continue
+        both = _range(last, wish)
+        if both is not None:
+            joined[-1] = both
+        elif last.has_unit and wish.has_unit:
+            joined.append(wish)
+        else:
+            joined.pop()
+    return [wish for wish in joined if wish.has_unit]
+
+
+def _are_beside(last: _Found, wish: _Found, text: str) -> bool:
+    """Tell whether two bounds may be of one range; where one has no unit, nothing else may stand between them."""
+    if last.has_unit and wish.has_unit:
+        return wish.start - last.end <= 30 and last.target.unit == wish.target.unit
+    if not (last.has_unit or wish.has_unit) or not _BOUND_GAP.fullmatch(text, last.end, wish.start):
+        return False
+    return wish.has_unit or bool(_LABEL_END.match(text, wish.end))
+
+
+def _range(first: _Found, second: _Found) -> _Found | None:
+    """Return the range of two bounds, None if they are no lower and upper one."""
+    low, high = (first, second) if first.target.relation != "at_most" else (second, first)
+    if (low.target.relation, high.target.relation) != ("at_least", "at_most"):
+        return None
+    unit = first.target.unit if first.has_unit else second.target.unit
+    lower, upper = int(low.target.nominal), int(high.target.nominal)
+    if not low.has_unit:
+        lower *= _shared_scale(lower, low.scale, upper, high.scale)
+    if lower >= upper:
+        return None
+    return _Found(first.start, second.end, _target(lower, upper, unit, "range"), high.scale)
 
 
 def _target(low: int, high: int, unit: Unit, relation: Relation) -> LengthTarget:

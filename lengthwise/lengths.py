@@ -275,3 +275,18 @@ def length_bin(length: float) -> str:
         if low <= length < high:
             return name
     raise ValueError(f"a length must be a finite number from 0, not {length}")
+
+
+def slice_order(value: str) -> tuple[float, str]:
+    """Return what slices are sorted by: bins by their first number, other names behind them by the alphabet.
+
+    Example:
+        >>> sorted(["zh", ">800", "[2k,4k)", "800", "[0,500)", "en"], key=slice_order)
+        ['[0,500)', '800', '>800', '[2k,4k)', 'en', 'zh']
+    """
+    start = value.lstrip("[(>").partition(",")[0].strip(" )]")
+    factor = 1000 if start.endswith("k") else 1
+    try:
+        return factor * float(start.removesuffix("k")) + value.startswith(">"), value
+    except ValueError:
+        return math.inf, value

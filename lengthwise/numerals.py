@@ -23,7 +23,8 @@ _HANZI_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "w": 10_000}
 _WORD = "|".join(sorted(_SPELLED, key=len, reverse=True))
 _DIGITS = (
     r"(?<![A-Za-z_\d$€£¥#])(?<!\d[.,/])(?<![A-Za-z]{2}-)"
-    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}\s000|\d{1,9})(?!\d)(?:\.\d{1,4})?"
+    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+|[1-9]\d{0,2}(?:\.\d{3}){2,}|\d{1,9})"
+    r"(?!\d)(?:\.\d{1,4})?"
     r"(?:\s?k(?![A-Za-z])|[\s-](?:hundred|thousand)\b|\s?(?:[百千万]|w(?![A-Za-z]))(?:\d[十百千]?){0,3})?"
 )
 _WORDS = (
@@ -53,13 +54,18 @@ class Number:
 def read_number(text: str) -> Number:
     """Read a match of `NUMBER_PATTERN`.
 
+    A point before three digits parts thousands, as much of Europe writes them ("20.000"), unless a scale follows
+    ("1.250 thousand"): it is for numbers that count something whole.
+
     Example:
-        >>> [int(read_number(n).value) for n in ("1,500", "1.5k", "two thousand and five", "三千五百")]
-        [1500, 1500, 2005, 3500]
+        >>> [int(read_number(n).value) for n in ("1,500", "1 500", "1.5k", "two thousand and five", "三千五百")]
+        [1500, 1500, 1500, 2005, 3500]
     """
     text = text.lower().strip()
     if text[0].isdigit():
         plain = re.sub(r"(?<=\d)[,\s](?=\d)", "", text)
+        if re.fullmatch(r"[1-9]\d{0,2}(?:\.\d{3})+", plain):
+            plain = plain.replace(".", "")
         rest = plain.lstrip("0123456789.").strip(" -")
         if rest in _ENGLISH_SCALES or not rest:
             scale = _ENGLISH_SCALES.get(rest, 1)

@@ -78,6 +78,16 @@ def load_plugin(package: str, name: str, wanted: str = "Config") -> ModuleType:
     return module
 
 
+def plugin_label(name: str) -> str:
+    """Return what a component is called in files and tables: its file's or its module's own name.
+
+    Example:
+        >>> [plugin_label(n) for n in ("tlg", "my_tasks/within_ten.py", "my_package.within_ten")]
+        ['tlg', 'within_ten', 'within_ten']
+    """
+    return Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]
+
+
 def _load_file(package: str, file: Path) -> ModuleType:
     """Import a user's own file under a name that cannot clash with a package."""
     if not file.is_file():

@@ -20,8 +20,8 @@ from lengthwise.records import LengthTarget, Prompt, Relation, Sample, sample_id
 
 VERSION = 1
 METRICS = (
-    Metric(name="ls", counter="cjk_alnum", best=100.0),
-    Metric(name="ld", counter="cjk_alnum", higher_is_better=False, worst=None, best=None),
+    Metric(name="ls", counter="cjk_alnum", worst=0.0, best=100.0),
+    Metric(name="ld", counter="cjk_alnum", higher_is_better=False),
 )
 TEMPERATURE = 0.8
 MAX_TOKENS = None

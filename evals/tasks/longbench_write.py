@@ -23,15 +23,8 @@ from lengthwise.row_values import shown
 
 VERSION = 1
 METRICS = (
-    Metric(name="s_l", counter="cjk_alpha", best=100.0),
-    Metric(
-        name="log_ratio_abs",
-        counter="cjk_alpha",
-        higher_is_better=False,
-        summary="median",
-        worst=None,
-        best=None,
-    ),
+    Metric(name="s_l", counter="cjk_alpha", worst=0.0, best=100.0),
+    Metric(name="log_ratio_abs", counter="cjk_alpha", higher_is_better=False, summary="median"),
 )
 TEMPERATURE = 0.5
 MAX_TOKENS = None
@@ -79,7 +72,11 @@ def slices(sample: Sample) -> dict[str, str]:
 
 def _sample(row: Mapping[str, Any]) -> Sample | None:
     if own_schema(row):
-        return own_sample(row) if (row["length"].get("relation") or "about") == "about" else None
+        if (row["length"].get("relation") or "about") != "about":
+            return None
+        sample = own_sample(row)
+        asked_length(sample, "longbench_write")
+        return sample
     length = row.get("length")
     if not isinstance(length, int) or isinstance(length, bool) or length <= 0:
         raise ValueError(f"length must be a positive whole number of words, not {shown(length)}")

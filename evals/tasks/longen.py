@@ -19,7 +19,7 @@ from lengthwise.records import LengthTarget, Prompt, Relation, Sample
 from lengthwise.row_values import shown
 
 VERSION = 1
-METRICS = (Metric(name="length_score", counter="cjk_ws"),)
+METRICS = (Metric(name="length_score", counter="cjk_ws", worst=0.0, best=1.0),)
 TEMPERATURE = 0.5
 MAX_TOKENS = None
 
@@ -70,7 +70,9 @@ def slices(sample: Sample) -> dict[str, str]:
 
 def _sample(row: Mapping[str, Any]) -> Sample:
     if own_schema(row):
-        return own_sample(row)
+        sample = own_sample(row)
+        asked_length(sample, "longen")
+        return sample
     return row_sample(row, text_field(row, "query"), _target(row))
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output, Score, Task
-from lengthwise.report.wording import decimal, digits_for, interval, metric_name
-from lengthwise.statistics import PairedDifference, holm, mcnemar_p_value, paired_difference
+from lengthwise.report.wording import decimal, digits_for, metric_name, quoted_interval
+from lengthwise.statistics import PairedDifference, exact_mcnemar, holm, least_p_value, paired_difference
 
 Verdict = Literal["better", "worse", "changed", "unclear", "too few"]
 SIGNIFICANCE = 0.05
@@ -44,12 +45,12 @@ class Flips:
     both_wrong: list[Pair]
 
     @property
-    def p_value(self) -> float:
-        """Exact McNemar: whether more were won than lost."""
-        return mcnemar_p_value(
-            [False] * len(self.won) + [True] * len(self.lost),
-            [True] * len(self.won) + [False] * len(self.lost),
-        )
+    def p_value(self) -> float | None:
+        """Exact McNemar: whether more were won than lost; None where items share a prompt, which it does not know."""
+        pairs = [*self.won, *self.lost, *self.both_right, *self.both_wrong]
+        if len({p.cluster for p in pairs}) < len(pairs):
+            return None
+        return exact_mcnemar(len(self.won), len(self.lost))
 
     @property
     def sentence(self) -> str:
@@ -77,6 +78,8 @@ class Comparison:
     n: int
     method: str
     p_value: float | None
+    num_clusters: int
+    """Different prompts among the items."""
     p_holm: float | None = None
     """Corrected for all comparisons that are shown together."""
     higher_is_better: bool | None
@@ -87,14 +90,10 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Which way the difference goes, if the test calls it one."""
-        if self.p_value is None:
-            return "too few"
-        if self.p_value >= SIGNIFICANCE or self.difference == 0:
-            return "unclear"
-        if self.higher_is_better is None:
-            return "changed"
-        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
+        """Which way the difference goes, if test and interval call it one."""
+        return verdict_of(
+            self.difference, (self.low, self.high), self.p_value, self.num_clusters, self.higher_is_better
+        )
 
     @property
     def survives(self) -> bool:
@@ -117,7 +116,7 @@ class Comparison:
     def figures(self) -> str:
         """The numbers, as a verdict quotes them."""
         d = self.digits
-        bounds = "no interval" if self.low is None else f"95 % interval {interval(self.low, self.high, d)}"
+        bounds = quoted_interval(self.low, self.high, d)
         return (
             f"{metric_name(self.metric)} {decimal(self.before, d)} → {decimal(self.after, d)} "
             f"(paired difference {decimal(self.difference, d, signed=True)}, {bounds}, n = {self.n})"
@@ -129,6 +128,34 @@ class Comparison:
             return sorted(self.pairs, key=lambda p: -abs(p.after - p.before))
         sign = 1 if self.higher_is_better else -1
         return sorted(self.pairs, key=lambda p: sign * (p.after - p.before))
+
+
+def verdict_of(
+    difference: float,
+    bounds: tuple[float | None, float | None],
+    p_value: float | None,
+    num_clusters: int,
+    higher_is_better: bool | None,
+) -> Verdict:
+    """Return what a paired difference may be called.
+
+    "Too few" are items that no test could tell apart, however they came out. A difference is one if its p-value
+    is below 0.05 and its interval leaves 0 out; where there is no interval, as all items differ by the same, the
+    p-value decides.
+
+    Example:
+        >>> verdict_of(2.0, (0.5, 3.5), 0.03, 9, True), verdict_of(2.0, (0.5, 3.5), 0.25, 3, True)
+        ('better', 'too few')
+    """
+    low, high = bounds
+    if p_value is None or least_p_value(num_clusters) >= SIGNIFICANCE:
+        return "too few"
+    holds_zero = low is not None and high is not None and low <= 0 <= high
+    if p_value >= SIGNIFICANCE or holds_zero or difference == 0:
+        return "unclear"
+    if higher_is_better is None:
+        return "changed"
+    return "better" if (difference > 0) == higher_is_better else "worse"
 
 
 def compare_all(base: Run, others: Sequence[Run]) -> list[Comparison]:
@@ -174,6 +201,7 @@ def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Scor
         n=len(pairs),
         method=found.method,
         p_value=found.p_value,
+        num_clusters=found.num_clusters,
         higher_is_better=score.higher_is_better,
         summary=score.summary,
         pairs=pairs,
@@ -187,7 +215,7 @@ def pair(task: Task, theirs: Task, metric: str) -> list[Pair]:
     return [
         Pair(
             id=key[0],
-            cluster=key[1] or key[0],
+            cluster=mine[key][0][0].cluster,
             before=_mean([v for _, v in mine[key]]),
             after=_mean([v for _, v in others[key]]),
             base=mine[key][0][0],
@@ -261,16 +289,6 @@ def by_slice(comparison: Comparison) -> list[tuple[str, str, PairedDifference]]:
         if len(values) > 1
         for value, members in sorted(values.items(), key=lambda entry: slice_order(entry[0]))
     ]
-
-
-def slice_order(value: str) -> tuple[float, str]:
-    """Sort bins such as "[500,2k)" and ">800" by their first number, other names by alphabet."""
-    start = value.lstrip("[(>").partition(",")[0].strip(" )]")
-    factor = 1000 if start.endswith("k") else 1
-    try:
-        return factor * float(start.removesuffix("k")) + value.startswith(">"), value
-    except ValueError:
-        return float("inf"), value
 
 
 def _difference(pairs: Sequence[Pair], summary: str) -> PairedDifference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.statistics import Interval, summary_interval
 
 DEFAULT_COUNTER = "cjk_alpha"
 ACCOUNTS = ("scored", "empty", "truncated", "repetitive", "failed")
@@ -59,6 +60,13 @@ class Output:
     flags: dict[str, Any]
     slices: dict[str, str]
     prompt_hash: str
+    summaries: dict[str, str] = field(default_factory=dict)
+    """How each metric is summed up, as the row says; the results file of a finished run says it too."""
+
+    @property
+    def cluster(self) -> str:
+        """What tells outputs that are not independent: the prompt's digest, else the item's id."""
+        return self.prompt_hash or self.id
 
     @property
     def log_ratio(self) -> float | None:
@@ -82,6 +90,12 @@ class Output:
         """Whether the text repeats itself."""
         share = number(self.flags.get("repetition"))
         return bool(self.flags.get("repetitive")) or (share is not None and share >= REPETITIVE_FRAC)
+
+    @property
+    def marks(self) -> list[str]:
+        """What is wrong with the text, in words that stand beside it."""
+        marks = {"cut": self.truncated, "empty": self.empty, "repetitive": self.repetitive}
+        return [name for name, is_so in marks.items() if is_so]
 
 
 @dataclass(kw_only=True)
@@ -233,30 +247,37 @@ def _interval(stated: Mapping[str, Any], metric: str, variant: str) -> tuple[flo
         number(stated.get(f"{metric},{variant}")),
         number(stated.get(f"{metric}_stderr,{variant}")),
     )
-    if estimate is None or stderr is None:
+    if estimate is None or not stderr:  # no spread, no interval
         return None, None
     return estimate - 1.96 * stderr, estimate + 1.96 * stderr
 
 
 def _scores_of(outputs: list[Output]) -> dict[str, Score]:
-    """Return the means of an unfinished run's samples."""
-    from lengthwise.statistics import mean_interval
-
+    """Return the estimates of an unfinished run's samples, each summed up as its rows say."""
     scores: dict[str, Score] = {}
     for metric in dict.fromkeys(m for o in outputs for m in o.metrics):
-        values = [v for o in outputs if (v := o.metrics.get(metric)) is not None]
-        if values:
-            found = mean_interval(values)
+        summary = next((s for o in outputs if (s := o.summaries.get(metric))), "mean")
+        found = estimate_of(outputs, metric, summary)
+        if found is not None:
             scores[metric] = Score(
                 metric=metric,
                 estimate=found.estimate,
                 low=found.low,
                 high=found.high,
-                n=len(values),
+                n=found.n,
                 counter=None,
                 higher_is_better=True if metric == "s_l" else None,
+                summary=summary,
             )
     return scores
+
+
+def estimate_of(outputs: Iterable[Output], metric: str, summary: str) -> Interval | None:
+    """Return a metric's estimate over outputs as their evaluation would state it; None if none was scored."""
+    return summary_interval(
+        ((o.id, o.cluster, value) for o in outputs if (value := o.metrics.get(metric)) is not None),
+        "median" if summary == "median" else "proportion" if summary == "proportion" else "mean",
+    )
 
 
 def _read_accounts(name: str, results: Mapping[str, Any], outputs: list[Output]) -> dict[str, int | None]:
@@ -303,6 +324,7 @@ def _read_output(task: str, index: int, row: dict[str, Any], counter: str, probl
         flags=mapping(row.get("flags")),
         slices={str(k): str(v) for k, v in mapping(row.get("slices")).items()},
         prompt_hash=str(row.get("prompt_hash") or ""),
+        summaries={str(k): str(v) for k, v in mapping(row.get("summaries")).items()},
     )
 
 

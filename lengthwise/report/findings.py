@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, Verdict
-from lengthwise.report.wording import decimal, digits_for, interval, listed, metric_name, plural, whole
+from lengthwise.report.wording import decimal, digits_for, listed, metric_name, plural, quoted_interval, whole
 
 CUT_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
@@ -85,7 +85,7 @@ def _opening(leads: Sequence[Comparison]) -> str:
                 "worse": f"{others} {be} worse than {base} on {task}",
                 "changed": f"{others} {differ} from {base} on {task}",
                 "unclear": f"no clear difference between {base} and {others} on {task}",
-                "too few": f"one shared item cannot tell {base} and {others} apart on {task}",
+                "too few": f"too few shared items to tell {base} and {others} apart on {task}",
             }[verdict]
         )
     sentence = "; ".join(clauses)
@@ -158,7 +158,7 @@ def _without_comparison(evaluations: Sequence[Run]) -> Headline:
         d = digits_for([score.estimate, score.high])
         figures = (
             f"{metric_name(score.metric)} {decimal(score.estimate, d)} "
-            f"(95 % interval {interval(score.low, score.high, d)}, n = {whole(score.n)})."
+            f"({quoted_interval(score.low, score.high, d)}, n = {whole(score.n)})."
         )
     aside = (
         "Nothing to compare with: name a second evaluation of the same task after this one."

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from lengthwise.lengths import slice_order
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
-from lengthwise.report.comparison import Comparison, by_slice, slice_order
-from lengthwise.report.evaluations import Output, Task
+from lengthwise.report.comparison import Comparison, by_slice, verdict_of
+from lengthwise.report.evaluations import Output, Task, estimate_of
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
-from lengthwise.statistics import mean_interval
+from lengthwise.statistics import PairedDifference
 
 NUM_WORST = 5
 """Replies of a run in the table of the worst."""
@@ -88,15 +88,10 @@ def slice_tables(
     return tables
 
 
-def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
+def _slice_change(found: tuple[Comparison, PairedDifference] | None) -> Change | None:
     if found is None:
         return None
     comparison, difference = found
-    clear = difference.low is not None and not difference.low <= 0 <= difference.high
-    good = comparison.higher_is_better
-    verdict = "unclear" if not clear else "changed" if good is None else "better" if (
-        difference.estimate > 0
-    ) == good else "worse"  # fmt: skip
     d = comparison.digits
     return Change(
         run=comparison.other,
@@ -104,7 +99,13 @@ def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
         bounds=interval(difference.low, difference.high, d),
         n=difference.n,
         p=p_value(difference.p_value),
-        verdict=verdict,
+        verdict=verdict_of(
+            difference.estimate,
+            (difference.low, difference.high),
+            difference.p_value,
+            difference.num_clusters,
+            comparison.higher_is_better,
+        ),
         words="",
         tally="",
         method=difference.method,
@@ -113,7 +114,7 @@ def _slice_change(found: tuple[Comparison, Any] | None) -> Change | None:
 
 
 def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> Estimate | None:
-    """Return a slice's estimate as the results file states it, else the mean over its outputs."""
+    """Return a slice's estimate as the results file states it, else that of its outputs."""
     stated = mapping(mapping(mapping(task.slices.get(kind)).get(value)).get(metric))
     estimate = number(stated.get("value"))
     if estimate is not None:
@@ -123,12 +124,10 @@ def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> 
             bounds=interval(number(low), number(high), digits),
             n=whole(count(stated.get("n"))),
         )
-    scores = [
-        v for o in task.outputs if o.slices.get(kind) == value and (v := o.metrics.get(metric)) is not None
-    ]
-    if not scores:
+    summary = task.scores[metric].summary if metric in task.scores else "mean"
+    found = estimate_of((o for o in task.outputs if o.slices.get(kind) == value), metric, summary)
+    if found is None:
         return None
-    found = mean_interval(scores)
     return Estimate(
         value=decimal(found.estimate, digits),
         bounds=interval(found.low, found.high, digits),
@@ -151,7 +150,6 @@ def worst_replies(run: Run, task: Task, anchors: dict[tuple[str, int], str]) -> 
 
 def _worst_line(run: Run, o: Output, score: str, anchors: dict[tuple[str, int], str]) -> WorstLine:
     place = anchors.get((run.anchor, id(o)))
-    flags = {"empty": o.empty, "cut": o.truncated, "repetitive": o.repetitive}
     return WorstLine(
         href=f"#{place}" if place else "",
         id=o.id,
@@ -159,6 +157,6 @@ def _worst_line(run: Run, o: Output, score: str, anchors: dict[tuple[str, int], 
         wrote=whole(o.length),
         ratio=ratio(o.length, o.requested),
         score=score,
-        marks=[name for name, is_so in flags.items() if is_so],
+        marks=o.marks,
         prompt=o.prompt[:140] + ("…" if len(o.prompt) > 140 else ""),
     )

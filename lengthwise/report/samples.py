@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
-from lengthwise.report.comparison import Comparison, flips, slice_order
+from lengthwise.report.comparison import Comparison, flips
 from lengthwise.report.evaluations import Output, Task
 from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, target, whole
 

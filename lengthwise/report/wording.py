@@ -96,6 +96,17 @@ def interval(low: float | None, high: float | None, digits: int) -> str:
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]"
 
 
+def quoted_interval(low: float | None, high: float | None, digits: int) -> str:
+    """Return an interval as a sentence quotes it.
+
+    Example:
+        >>> quoted_interval(0.5, 1.5, 1), quoted_interval(None, None, 1)
+        ('95 % interval [0.5, 1.5]', 'no interval')
+    """
+    found = interval(low, high, digits)
+    return found if low is None or high is None else f"95 % interval {found}"
+
+
 def target(length: LengthTarget | None) -> str:
     """Return a requested length in words a person would use.
 

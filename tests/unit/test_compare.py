@@ -65,7 +65,7 @@ def test_the_figures_are_those_of_the_items(tmp_path: Path, capsys: pytest.Captu
         0.25,
         4,
         1.0,
-        "unclear",
+        "too few",
     ]
     assert task["flips"] == [
         {"rule": "m ≥ 1", "won": ["a", "c"], "lost": ["b"], "both_right": 0, "both_wrong": 1, "p_value": 1.0}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from report_runs import STAMP, write_evaluation, write_runs, write_scores
 
+from evals.compare import contrast_all
+from evals.compare_text import show
 from lengthwise.report.collect import collect
-from lengthwise.report.comparison import Comparison, by_slice, compare, compare_all, flips
+from lengthwise.report.comparison import Comparison, by_slice, compare, compare_all, flips, verdict_of
 from lengthwise.report.findings import headline
 from lengthwise.report.page import render
+from lengthwise.report.prompt_tables import slice_tables
 from lengthwise.report.settings import setting_differences
 
 
@@ -62,14 +66,14 @@ def test_several_runs_share_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_fall_is_better_where_lower_is_better(tmp_path: Path) -> None:
-    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(5)}, better=False)
-    less = write_scores(tmp_path / "less", {str(i): i - 1 - i / 100 for i in range(5)}, better=False)
+    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(6)}, better=False)
+    less = write_scores(tmp_path / "less", {str(i): i - 1 - i / 100 for i in range(6)}, better=False)
     assert compare(*collect([base, less]))[0].verdict == "better"
 
 
 def test_a_metric_without_direction_is_neither_better_nor_worse(tmp_path: Path) -> None:
-    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(5)}, better=None)
-    more = write_scores(tmp_path / "more", {str(i): i + 1 + i / 100 for i in range(5)}, better=None)
+    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(6)}, better=None)
+    more = write_scores(tmp_path / "more", {str(i): i + 1 + i / 100 for i in range(6)}, better=None)
     assert compare(*collect([base, more]))[0].verdict == "changed"
 
 
@@ -102,7 +106,74 @@ def test_one_shared_item_gives_no_verdict(tmp_path: Path) -> None:
     other = write_scores(tmp_path / "other", {"a": 2.0})
     found = collect([base, other])
     lead = headline(found, compare(*found))
-    assert lead.opening == "One shared item cannot tell base and other apart on t"
+    assert lead.opening == "Too few shared items to tell base and other apart on t"
+
+
+@pytest.mark.parametrize("summary", ["mean", "median"])
+@pytest.mark.parametrize(
+    ("num_items", "noise", "verdict"),
+    [(2, 0.0, "too few"), (3, 0.0, "too few"), (3, 1.0, "too few"), (5, 1.0, "too few"), (6, 1.0, "better")],
+)
+def test_a_few_items_that_all_rise_are_no_gain_yet(
+    tmp_path: Path, summary: str, num_items: int, noise: float, verdict: str
+) -> None:
+    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(num_items)}, summary=summary)
+    other = write_scores(
+        tmp_path / "other", {str(i): 50 + i + noise * i * i for i in range(num_items)}, summary=summary
+    )
+    found = only(base, other)
+    assert found.verdict == verdict
+    assert (found.low is None) == (noise == 0)
+    assert render(collect([base, other]))
+
+
+def test_a_verdict_needs_the_test_and_the_interval() -> None:
+    assert verdict_of(2.0, (-0.1, 4.1), 0.04, 9, True) == "unclear"
+    assert verdict_of(2.0, (0.1, 3.9), 0.06, 9, True) == "unclear"
+    assert verdict_of(2.0, (0.1, 3.9), 0.04, 9, False) == "worse"
+    # Nine items that differ by the same have no interval, but nine equal signs.
+    assert verdict_of(2.0, (None, None), 2 / 2**9, 9, True) == "better"
+
+
+@pytest.mark.parametrize(("summary", "expected"), [("mean", 8.0), ("median", 2.0), (None, 8.0)])
+def test_an_unfinished_run_is_summed_up_as_its_metric_is(
+    tmp_path: Path, summary: str | None, expected: float
+) -> None:
+    scores = {"a": 1.0, "b": 2.0, "c": 21.0}
+    row = {} if summary is None else {"summaries": {"m": summary}}
+    path = write_scores(tmp_path / "run", scores, slices={"kind": "x"}, **row)
+    file = path / f"samples_t_{STAMP}.jsonl"
+    first = file.read_text().splitlines()[0]
+    file.write_text(file.read_text() + first + "\n")  # a second reply to "a"
+    (path / f"results_{STAMP}.json").unlink()
+    (run,) = collect([path])
+    assert run.evaluation is not None
+    task = run.evaluation.tasks["t"]
+    score = task.scores["m"]
+    assert (score.estimate, score.n, score.summary) == (expected, 3, summary or "mean")
+    other = replace(task.outputs[0], slices={"kind": "y"})
+    split = replace(task, outputs=[*task.outputs, other])
+    (table,) = slice_tables("t", [(run, 0)], [split], [])
+    cell = next(line for line in table.lines if line.value == "x").cells[0]
+    assert cell is not None
+    assert (cell.value, cell.n) == (f"{expected:.1f}", "3")
+
+
+def test_slices_get_their_verdict_as_the_whole_does(tmp_path: Path) -> None:
+    paths = [
+        write_scores(tmp_path / name, {str(i): i * (1.0 + rise) + 50 * rise for i in range(12)})
+        for name, rise in (("base", 0), ("other", 1))
+    ]
+    for path in paths:
+        file = path / f"samples_t_{STAMP}.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        cut = [row | {"slices": {"kind": "few" if i < 3 else "many"}} for i, row in enumerate(rows)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in cut))
+    runs = [(run, 0) for run in collect(paths)]
+    tasks = [run.evaluation.tasks["t"] for run, _ in runs if run.evaluation]
+    (table,) = slice_tables("t", runs, tasks, [only(*paths)])
+    verdicts = {line.value: change.verdict for line in table.lines for change in line.changes if change}
+    assert verdicts == {"few": "too few", "many": "better"}
 
 
 def test_several_replies_to_a_prompt_count_as_one_item(tmp_path: Path) -> None:
@@ -141,6 +212,26 @@ def test_items_with_the_same_prompt_are_one_cluster(tmp_path: Path) -> None:
     other = write_scores(tmp_path / "other", {k: v for k, (_, v) in scores.items()}, prompt_hash="same")
     found = only(base, other)
     assert (found.n, found.p_value, found.verdict) == (3, None, "too few")
+
+
+def test_won_and_lost_have_no_exact_test_where_items_share_a_prompt(tmp_path: Path) -> None:
+    base = write_scores(tmp_path / "base", {str(i): 0.0 for i in range(8)})
+    other = write_scores(tmp_path / "other", {str(i): 1.0 for i in range(8)})
+    flipped = flips(only(base, other))
+    assert flipped is not None and flipped.p_value == 2 / 2**8
+    for path in (base, other):
+        file = path / f"samples_t_{STAMP}.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row | {"prompt_hash": str(i // 2)} for i, row in enumerate(rows)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shared = flips(only(base, other))
+    assert shared is not None and shared.p_value is None
+    assert shared.sentence == flipped.sentence
+    contrast = contrast_all(collect([base, other]))[0]
+    assert (
+        "flips (right: m ≥ 1): 8 won, 0 lost, 0 both right, 0 both wrong; no test, as items share a prompt"
+        in show(contrast, num_shown=0, width=120)
+    )
 
 
 def test_yes_or_no_metrics_are_tested_exactly_and_flip(tmp_path: Path) -> None:
@@ -211,9 +302,9 @@ def test_slices_are_compared_on_their_own_items(runs: dict[str, Path]) -> None:
 
 
 def test_p_values_are_corrected_over_all_that_is_shown(tmp_path: Path) -> None:
-    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(6)})
+    base = write_scores(tmp_path / "base", {str(i): float(i) for i in range(9)})
     others = [
-        write_scores(tmp_path / name, {str(i): i + shift + i % 3 for i in range(6)})
+        write_scores(tmp_path / name, {str(i): i + shift + i % 3 for i in range(9)})
         for name, shift in (("a", 0.0), ("b", 4.0))
     ]
     found = collect([base, *others])

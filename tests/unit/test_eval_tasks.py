@@ -6,11 +6,12 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from evals.base import score_completion
+from evals.base import Metric, score_completion
 from evals.plan import EvalConfig, plan_task, stratified
 from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
 from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
@@ -311,6 +312,33 @@ class TestSources:
         path.write_text('[{"instruction": "x", "input": "y"}]')
         assert tlg.prompt(load(tlg, str(path))[0])[-1].content.startswith("x\ny\n")
 
+    @pytest.mark.parametrize("task", [longbench_write, longen])
+    def test_a_length_that_no_word_counter_can_score_is_a_bad_row(self, tmp_path, task):
+        rows = [
+            {"id": str(index), "prompt": prompt, "length": LengthTarget.about(500, unit).to_dict(), **more}
+            for index, (prompt, unit, more) in enumerate(
+                [
+                    ("Write about tea.", "words", {}),
+                    ("Write about tea.", "tokens", {}),
+                    ("Write about tea.", "characters", {}),
+                    ("写一篇关于茶的文章。", "characters", {}),
+                    ("Write about tea.", "characters", {"language": "zh"}),
+                    ("写一篇关于茶的文章。", "characters", {"language": "en"}),
+                ]
+            )
+        ]
+        loaded = sort_rows(task.load(write_jsonl(tmp_path / "d.jsonl", rows)), "drop", data="d")
+        assert [one.id for one in loaded.samples] == ["0", "3", "4"]
+        assert [
+            (row.place.number, row.reason.partition(":")[0].split("asks for ")[1]) for row in loaded.bad_rows
+        ] == [
+            (2, "tokens"),
+            (3, "characters, which are words in Chinese only"),
+            (6, "characters, which are words in Chinese only"),
+        ]
+        with pytest.raises(ConfigError, match="line 2: .* asks for tokens"):
+            load(task, str(tmp_path / "d.jsonl"))
+
 
 class TestStratified:
     def test_each_bin_gives_its_share(self):
@@ -348,6 +376,10 @@ class TestPlan:
             ({"name": "tlg", "limits": 5}, {}, "limit"),
             ("tlg", {"sampling": {"temprature": 1}}, "temperature"),
             ("tlg", {"num_samples": 4}, "num_samples is 4"),
+            ("tlg", {"sampling": {"top_p": 0}}, "top_p is 0.*: it must be above 0 and at most 1"),
+            ("tlg", {"sampling": {"top_p": 1.1}}, "top_p is 1.1: it must be above 0 and at most 1"),
+            ("tlg", {"sampling": {"repetition_penalty": 0}}, "repetition_penalty is 0.*: it must be above 0"),
+            ("tlg", {"sampling": {"temperature": -1}}, "temperature is -1.*: it must be at least 0"),
             (5, {}, "neither a name nor a map"),
             ({"name": "tlg", "limit": 0}, {}, "at least 1"),
         ],
@@ -355,6 +387,19 @@ class TestPlan:
     def test_mistakes_are_named(self, entry, fields, message):
         with pytest.raises(ConfigError, match=message):
             plan_task(entry, self.config(**fields))
+
+    def test_a_task_is_called_by_its_own_name(self, tmp_path, monkeypatch):
+        package = tmp_path / "my_package"
+        package.mkdir()
+        (package / "within.ten.py").write_text("from evals.tasks.tlg import *\n")
+        (package / "within_ten.py").write_text("from evals.tasks.tlg import *\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for name, label in [
+            ("tlg", "tlg"),
+            ("my_package.within_ten", "within_ten"),
+            (str(package / "within.ten.py"), "within.ten"),
+        ]:
+            assert plan_task(name, self.config()).name == label
 
     @pytest.mark.parametrize("fields", [{"limit": 0}, {"num_samples": 0}, {"tasks": []}])
     def test_numbers_below_one_are_refused(self, fields):
@@ -408,6 +453,38 @@ class TestSummary:
         assert interval is not None
         assert (interval.estimate, interval.n) == (0.75, 2)
 
+    @pytest.mark.parametrize(
+        ("summary", "apart", "shared"),
+        [
+            ("mean", "t", "t, clustered"),
+            ("proportion", "wilson", "t, clustered"),
+            ("median", "bootstrap percentile", "clustered"),
+        ],
+    )
+    def test_ids_with_the_same_prompt_are_not_independent(self, summary, apart, shared):
+        metric = Metric(name="m", counter="cjk_alpha", summary=summary)
+        task: Any = SimpleNamespace(METRICS=(metric,))
+        flags = {"empty": False, "truncated": False, "repetition": 0.0}
+
+        def of(prompts: list[str | None]) -> dict[str, Any]:
+            tally = Tally()
+            for index, prompt in enumerate(prompts):
+                known = {
+                    "id": str(index),
+                    "metrics": {"m": float(index % 3 == 0)},
+                    "flags": flags,
+                    "slices": {},
+                }
+                tally.add(known if prompt is None else {**known, "prompt_hash": prompt})
+            return summarise(task, tally)["overall"]["m"]
+
+        alone, pairs, one = of([None] * 12), of([str(i // 2) for i in range(12)]), of(["p"] * 12)
+        assert alone == of([str(i) for i in range(12)])
+        assert alone["method"].startswith(apart)
+        assert pairs["method"].endswith(shared)
+        assert (alone["value"], alone["n"]) == (pairs["value"], pairs["n"]) == (one["value"], one["n"])
+        assert one["ci"] == [None, None]
+
     def test_failed_prompts_are_unscored_with_bounds(self):
         tally = self.scored("longen", [words(150)] * 3)
         tally.num_failed = 1
@@ -432,6 +509,29 @@ class TestSummary:
         found = {"longen": summarise(longen, self.scored("longen", [words(150), words(150), words(40)]))}
         assert found["longen"]["overall"]["length_score"]["ci"] == [0.0, 1.0]
         assert "longen: 3 scored, 0 empty, 0 truncated" in format_table({"longen": longen}, found)
+
+    @pytest.mark.parametrize(
+        ("metric", "ends", "ci"),
+        [
+            (Metric(name="m", counter="cjk_alpha"), (None, None), (-78.73, 318.73)),
+            (Metric(name="m", counter="cjk_alpha", worst=200.0, best=0.0), (200.0, 0.0), (0.0, 200.0)),
+            (Metric(name="m", counter="cjk_alpha", worst=0.0, best=200.0), (0.0, 200.0), (0.0, 200.0)),
+        ],
+    )
+    def test_only_ends_that_the_task_states_bound_an_interval(self, metric, ends, ci):
+        flags = {"empty": False, "truncated": False, "repetition": 0.0}
+        tally = Tally()
+        for index, value in enumerate((40.0, 120.0, 200.0)):
+            tally.add({"id": str(index), "metrics": {"m": value}, "flags": flags, "slices": {}})
+        task: Any = SimpleNamespace(METRICS=(metric,))
+        assert (metric.worst, metric.best) == ends
+        found = summarise(task, tally)["overall"]["m"]
+        assert (found["value"], found["ci"]) == (120.0, pytest.approx(ci, abs=0.01))
+
+    @pytest.mark.parametrize(("higher", "ends"), [(True, (0.0, 1.0)), (False, (1.0, 0.0))])
+    def test_a_proportion_ends_at_0_and_1(self, higher, ends):
+        metric = Metric(name="m", counter="cjk_alpha", summary="proportion", higher_is_better=higher)
+        assert (metric.worst, metric.best) == ends
 
     def test_the_document_has_lm_evals_keys(self):
         summaries = {"tlg": summarise(tlg, self.scored("tlg", [words(150)] * 2))}

@@ -144,6 +144,41 @@ def test_a_length_the_task_does_not_know_is_a_bad_row(outputs, capsys):
     assert "ask for words" in capsys.readouterr().err
 
 
+def test_outputs_to_one_prompt_are_not_independent(outputs, tmp_path):
+    lengths = (100, 120, 150, 90)
+    for name, prompts in (("apart", "abcd"), ("shared", "aabb"), ("unknown", " " * 4)):
+        rows = [
+            {"output": words(n), "length": 100, "prompt": p.strip()}
+            for n, p in zip(lengths, prompts, strict=True)
+        ]
+        out = tmp_path / f"{name}.json"
+        assert main([outputs(*rows), "--task", "longbench_write", "--output", str(out)]) == 0
+    ci = {
+        name: json.loads((tmp_path / f"{name}.json").read_text())["results"]["longbench_write"]["s_l_ci,none"]
+        for name in ("apart", "shared", "unknown")
+    }
+    assert ci["apart"] == ci["unknown"]
+    assert ci["shared"][0] < ci["apart"][0]
+
+
+@pytest.mark.parametrize("wrong", ["85", True, -1, 1.5, [85]])
+def test_a_wrong_number_of_tokens_is_a_bad_row(outputs, capsys, wrong):
+    path = outputs({"output": "x", "length": 10, "num_tokens": wrong})
+    assert main([path, "--task", "longen"]) == 2
+    assert "line 1: num_tokens is" in capsys.readouterr().err
+
+
+def test_characters_are_words_in_chinese_only(outputs, capsys):
+    row = {"output": words(85), "length": "500 characters"}
+    assert main([outputs(row), "--task", "longbench_write"]) == 2
+    assert "line 1: longbench_write counts words, and sample" in capsys.readouterr().err
+    chinese = {**row, "output": "茶" * 500, "language": "zh"}
+    assert (
+        main([outputs(chinese, {**row, "prompt": "写一篇关于茶的文章。"}), "--task", "longbench_write"]) == 0
+    )
+    assert table_row(capsys.readouterr().out, "all", "s_l")[3] == "50"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

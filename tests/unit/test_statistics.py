@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from lengthwise.statistics import (
     holm,
+    least_p_value,
     mcnemar_p_value,
     mean_interval,
     median_interval,
     paired_difference,
+    summary_interval,
     wilson_interval,
 )
 
@@ -28,9 +31,11 @@ def test_one_value_has_no_bounds() -> None:
         assert (interval.estimate, interval.stderr, interval.low, interval.high) == (7.0, None, None, None)
 
 
-def test_equal_values_have_no_width() -> None:
-    interval = mean_interval([3.0] * 5)
-    assert (interval.low, interval.stderr, interval.high) == (3.0, 0.0, 3.0)
+@pytest.mark.parametrize("value", [0.0, 3.0, 0.1])
+def test_equal_values_have_no_interval(value: float) -> None:
+    for interval in (mean_interval([value] * 5), median_interval([value] * 5, seed=0)):
+        assert interval.estimate == pytest.approx(value)
+        assert (interval.low, interval.stderr, interval.high) == (None, 0.0, None)
 
 
 def test_clusters_of_one_change_nothing() -> None:
@@ -50,6 +55,41 @@ def test_copies_in_a_cluster_add_no_certainty() -> None:
 def test_clusters_must_fit() -> None:
     with pytest.raises(ValueError, match="1 entries for 2 values"):
         mean_interval([1, 2], clusters=["a"])
+
+
+def test_a_median_resamples_whole_clusters() -> None:
+    values, clusters = [1.0, 2.0, 5.0, 7.0, 8.0], list("aabcd")
+    alone = median_interval(values, seed=0, clusters=list("abcde"))
+    assert alone == median_interval(values, seed=0)
+    assert median_interval(values, seed=0, clusters=clusters).method.endswith(", clustered")
+    copies = median_interval([1.0] * 3 + [9.0] * 3, seed=0, clusters=list("aaabbb"))
+    assert (copies.estimate, copies.low, copies.high) == (5.0, 1.0, 9.0)
+    assert median_interval(values, seed=0, clusters=["a"] * 5).low is None
+    with pytest.raises(ValueError, match="1 entries for 5 values"):
+        median_interval(values, seed=0, clusters=["a"])
+
+
+@pytest.mark.parametrize("summary", ["mean", "proportion", "median"])
+def test_replies_to_an_item_are_one_observation(summary: Any) -> None:
+    found = summary_interval([("a", "p", 1.0), ("a", "p", 0.0), ("b", "q", 1.0)], summary)
+    assert found is not None
+    assert (found.estimate, found.n) == (0.75, 2)
+    assert summary_interval([], summary) is None
+
+
+@pytest.mark.parametrize(
+    ("summary", "method"), [("mean", "t"), ("proportion", "wilson"), ("median", "bootstrap")]
+)
+def test_items_of_a_prompt_are_a_cluster(summary: Any, method: str) -> None:
+    scores = [0.0, 1.0, 1.0, 0.0, 1.0]
+    apart = summary_interval([(i, i, score) for i, score in enumerate(scores)], summary)
+    shared = summary_interval([(i, i // 2, score) for i, score in enumerate(scores)], summary)
+    assert apart is not None and shared is not None
+    assert (apart.method.split()[0], shared.method.split(", ")[-1]) == (method, "clustered")
+    assert (apart.estimate, shared.estimate, shared.n) == (shared.estimate, apart.estimate, 5)
+    same = summary_interval([(i, "p", score) for i, score in enumerate(scores)], summary)
+    assert same is not None
+    assert (same.stderr, same.low, same.high) == (None, None, None)
 
 
 def test_wilson_interval() -> None:
@@ -127,15 +167,15 @@ def test_to_dict() -> None:
 
 
 def test_paired_t_is_the_textbook_test() -> None:
-    # Differences 1, 2, 1: mean 4/3, s/sqrt(3) = 1/3, t = 4 with 2 degrees of freedom.
-    found = paired_difference([3, 5, 4], [2, 3, 3])
-    assert (found.stderr, found.p_value) == pytest.approx((1 / 3, 0.0571910), abs=1e-6)
-    assert (found.low, found.high) == pytest.approx((4 / 3 - 1.43422, 4 / 3 + 1.43422), abs=1e-4)
+    # Differences 1, 2, -1, 2, 1, 1: mean 1, s/sqrt(6) = sqrt(0.2), t = 2.23607 with 5 degrees of freedom.
+    found = paired_difference([3, 5, 4, 4, 2, 1], [2, 3, 5, 2, 1, 0])
+    assert (found.stderr, found.p_value) == pytest.approx((math.sqrt(0.2), 0.0755868), abs=1e-6)
+    assert (found.low, found.high) == pytest.approx((1 - 1.14960, 1 + 1.14960), abs=1e-4)
 
 
 def test_the_interval_of_a_paired_t_holds_zero_exactly_if_p_is_above_5_percent() -> None:
     for shift in (0.5, 1.0, 1.5, 2.0, 3.0):
-        found = paired_difference([shift + v for v in (1, 2, 0, 3)], [2, 0, 1, 2])
+        found = paired_difference([shift + v for v in (1, 2, 0, 3, 1, 0, 2)], [2, 0, 1, 2, 3, 1, 0])
         assert found.low is not None and found.high is not None and found.p_value is not None
         assert (found.low <= 0 <= found.high) == (found.p_value >= 0.05)
 
@@ -156,16 +196,34 @@ def test_yes_and_no_get_the_exact_p_value() -> None:
     assert found.method.endswith("exact McNemar")
 
 
-def test_no_difference_at_all_has_p_1_and_a_constant_one_p_0() -> None:
-    assert paired_difference([1.5, 2.5], [1.5, 2.5]).p_value == 1.0
-    assert paired_difference([1.5, 2.5], [1.0, 2.0]).p_value == 0.0
+@pytest.mark.parametrize("summary", ["mean", "median"])
+def test_a_constant_difference_has_no_interval_and_the_p_of_its_signs(summary: Any) -> None:
+    values = [1.5, 2.5, 4.5]
+    for shift, p_value in ((0.0, 1.0), (50.0, 0.25), (0.1, 0.25)):
+        found = paired_difference([v + shift for v in values], values, summary=summary)
+        assert found.estimate == pytest.approx(shift)
+        assert (found.stderr, found.low, found.high, found.p_value) == (0.0, None, None, p_value)
+
+
+@pytest.mark.parametrize("summary", ["mean", "median"])
+def test_few_items_never_make_certain(summary: Any) -> None:
+    for num_items in (2, 3, 4, 5):
+        low = [float(v) for v in range(num_items)]
+        found = paired_difference([90.0 + v * v for v in low], low, summary=summary)
+        assert found.p_value == least_p_value(num_items) == 2 / 2**num_items
+        assert found.num_clusters == num_items
+    # Copies of two prompts are two items.
+    copies = paired_difference(
+        [9.0, 9.0, 8.0, 8.1], [1.0, 1.0, 2.0, 2.0], clusters=list("aabb"), summary=summary
+    )
+    assert (copies.p_value, copies.num_clusters) == (0.5, 2)
 
 
 def test_medians_are_compared_by_resampling_pairs() -> None:
     a, b = [float(v) for v in range(20)], [v - 3.0 for v in range(20)]
     found = paired_difference(a, b, summary="median", num_resamples=199)
     # Every draw of the pairs has the same difference of medians.
-    assert (found.estimate, found.low, found.high) == (3.0, 3.0, 3.0)
+    assert (found.estimate, found.low, found.high) == (3.0, None, None)
     assert found.p_value == 2 / 200
     noisy = [9.0, 1.0, 4.0, 7.0, 2.0]
     again = [paired_difference(noisy, noisy[::-1], summary="median", num_resamples=199) for _ in range(2)]
