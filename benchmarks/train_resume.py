@@ -122,7 +122,7 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
         f"--data={data}",
         "--model=embedded:smollm2-135m",
         "--lora.r=4",
-        *(["--lora.dropout=0.1"] if same_layout else ["--dtype=float32"]),
+        *(["--lora.dropout=0.1"] if same_layout else ["--dtype=float32", "--bf16=false"]),
         "--learning_rate=1e-3",
         f"--num_train_epochs={EPOCHS}",
         f"--per_device_train_batch_size={rows_per_step(args) // processes}",

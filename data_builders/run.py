@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +38,7 @@ from lengthwise.engines.base import Engine, require
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
 from lengthwise.outcomes import Counts, Outcome, Rejected
-from lengthwise.plugins import load_plugin
+from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample, digest
 from lengthwise.rows import BAD_ROW
 from lengthwise.run_dir import RunDir, atomic_write, git_commit, run_folder
@@ -208,7 +207,7 @@ class Build:
                 todo,
                 worker,
                 max_concurrent_samples=self.config.max_concurrent_samples,
-                label=Path(self.builder_name).stem,
+                label=plugin_label(self.builder_name),
                 on_outcome=lambda sample, outcome: rows.write(keys[sample.id], sample, outcome),
                 num_ended=len(self.samples) - len(todo),
                 meter=meter,
