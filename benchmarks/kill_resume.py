@@ -184,6 +184,7 @@ def main() -> int:
     """Kill both jobs, print what was seen, and return 1 if something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
+    parser.add_argument("--jobs", nargs="+", choices=tuple(SCRIPTS), default=list(SCRIPTS))
     parser.add_argument("--num_inputs", type=int, default=60)
     parser.add_argument("--num_kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -196,7 +197,7 @@ def main() -> int:
         prompts.write_text(
             "".join(json.dumps({"id": f"p{i}", "prompt": t}) + "\n" for i, t in enumerate(texts))
         )
-        for verb in SCRIPTS:
+        for verb in args.jobs:
             job = Job(verb, args.engine, Path(name) / verb, args.num_inputs, prompts)
             found[verb] = kill_and_resume(job, args.num_kills, draw)
             if args.engine == "scripted":

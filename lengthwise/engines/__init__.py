@@ -24,10 +24,10 @@ def build_engine(
     Raises:
         ConfigError: for an unknown engine or option.
     """
-    from lengthwise.config import build_component
+    from lengthwise.config import build_component, component_name
     from lengthwise.plugins import load_plugin
 
-    name = spec.get("name", "vllm")
+    name = component_name(spec, where=where)
     module = load_plugin("lengthwise.engines", name)
     options = {key: value for key, value in spec.items() if key != "name"}
     return module.Engine(model, build_component(module.Config, options, where=where), adapter=adapter)
