@@ -351,7 +351,7 @@ def component_name(mapping: Mapping[str, Any], *, where: str) -> str:
     """
     name = mapping.get("name")
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where} is {dict(mapping)!r}: it needs a name, as in {where}: {{name: ...}}")
+        raise ConfigError(f"{where} is {dict(mapping)!r}: it needs a name, as in {{name: ..., its options}}")
     return name
 
 
