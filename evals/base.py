@@ -2,18 +2,23 @@
 
 A task is one file in `evals/tasks`; the file's name is its name in a config. It is a module that has the
 members of `Task`. Scoring needs no model: `score_completion` is a pure function of a sample and a text, used
-on fresh completions and by `lengthwise score` on anybody's.
+on fresh completions and by `lengthwise score` on anybody's. What needs a judge is a scorer (`evals/scorers`),
+which any task may be given.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lengthwise.degeneration import flags, language
 from lengthwise.lengths import count_all, length_bin
 from lengthwise.records import LengthTarget, Prompt, Sample
 from lengthwise.rows import BadRow
+
+Summary = Literal["mean", "proportion", "median", "rmse"]
+"""How the values of a metric become one number. `rmse` is the root of the mean of squared values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +29,9 @@ class Metric:
     counter: str
     """Id of the word counter it rests on: numbers of different counters do not compare."""
     higher_is_better: bool = True
-    summary: Literal["mean", "proportion", "median"] = "mean"
+    summary: Summary = "mean"
+    pass_at_k: bool = False
+    """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
@@ -37,8 +44,26 @@ class Metric:
             object.__setattr__(self, "best", float(self.higher_is_better))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """What one completion got, where there is more to say than its metrics."""
+
+    metrics: Mapping[str, float]
+    """The fault of the model (empty, cut, no answer) is a value here: the metric's floor."""
+    answer: str | None = None
+    """What was read from the reply and compared, lm-eval's `filtered_resps`; None: nothing could be read."""
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that the harness failed on (judge, verifier), with the reason: counted apart, never 0."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader of the row should know: a verifier's time-out, a judge's reply."""
+
+
 class Task(Protocol):
-    """The members of a task module."""
+    """The members of a task module.
+
+    Optional further members: `DATA_FILE`, the published file's name, which is looked for in the run's
+    `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None).
+    """
 
     VERSION: int
     """Goes up with every change that moves a score."""
@@ -47,10 +72,14 @@ class Task(Protocol):
     MAX_TOKENS: int | None
     """None: what is left of the context."""
 
-    def load(self, source: str | None, *, draw_seed: int) -> list[Sample | BadRow | None]:
-        """Return each row of some data: its sample, what is wrong, or None if it is not for this task.
+    def load(
+        self, source: str | None, *, draw_seed: int
+    ) -> list[Sample | tuple[Sample, ...] | BadRow | None]:
+        """Return each row of some data: its sample or samples, what is wrong, or None if it is not for this task.
 
-        None as `source` means the shipped prompts. `evals.sources.read_samples` does it all.
+        None as `source` means the shipped prompts. `evals.sources.read_samples` does it all. Further keywords
+        of `load` are the task's options: an entry of `tasks` sets them by name, their annotations are checked.
+        What `prompt` and `score` must know of an option, `load` writes into the sample's metadata.
         """
         ...
 
@@ -58,7 +87,7 @@ class Task(Protocol):
         """Return what the model is asked."""
         ...
 
-    def score(self, sample: Sample, text: str, finish_reason: str | None) -> dict[str, float]:
+    def score(self, sample: Sample, text: str, finish_reason: str | None) -> dict[str, float] | Score:
         """Return the metrics of one completion; a metric that leaves it out is absent."""
         ...
 
@@ -91,6 +120,8 @@ def score_completion(
     Raises:
         ValueError: if the task has no score for such a length target.
     """
+    given = task.score(sample, text, finish_reason)
+    score = given if isinstance(given, Score) else Score(metrics=given, answer=text)
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
@@ -103,7 +134,10 @@ def score_completion(
             **count_all(text),
             "tokens": None if num_tokens is None else num_tokens - num_reasoning_tokens,
         },
-        "metrics": task.score(sample, text, finish_reason),
+        "filtered_resps": [score.answer],
+        "metrics": dict(score.metrics),
+        "unscored": dict(score.unscored),
+        "notes": dict(score.notes),
         "flags": found,
         "slices": task.slices(sample),
     }

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, cast
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast, get_type_hints
 
 from evals.base import Task
 from evals.results import Tally
 from evals.sources import LoadedRows, find_source, sort_rows
 from lengthwise.budget import Limits
-from lengthwise.config import ConfigError, build_component, option
+from lengthwise.config import ConfigError, build_component, did_you_mean, option
 from lengthwise.engines.base import Sampling
 from lengthwise.lengths import length_bin
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample
 from lengthwise.row_sources import RowSource
 from lengthwise.run_dir import InputFile
+from lengthwise.value_types import Misfit, coerce
 
 
 @dataclass(kw_only=True)
@@ -38,8 +41,12 @@ class EvalConfig(Limits):
         component="lengthwise.engines",
     )
     tasks: list[Any] = option(
-        help="task names, or maps {name, data (file, folder, build run or hub id), limit, sampling} for one "
-        "task's own settings"
+        help="task names, or maps {name, data (file, folder, build run or hub id), limit, sampling, label, and the "
+        "task's own options}"
+    )
+    data_dir: str | None = option(
+        None,
+        help="folder with the benchmarks' files under their published names, for tasks that name no data",
     )
     on_bad_row: Literal["raise", "drop"] = option(
         "raise", help="what to do with rows of the data that cannot be used"
@@ -99,7 +106,11 @@ class TaskConfig:
     """One entry of `tasks`."""
 
     name: str = option(help="the task: a file of evals/tasks, or the path of your own")
-    data: str | None = option(None, help="a file, folder, build run or hub id; null: the shipped prompts")
+    label: str | None = option(None, help="what it is called in files and tables, where one task runs twice")
+    data: str | None = option(
+        None,
+        help="a file, folder, build run or hub id; null: data_dir's, the task's hub id, or the shipped prompts",
+    )
     limit: int | None = option(None, help="samples of this task, instead of the run's limit")
     sampling: dict[str, Any] = option(default_factory=dict, help="sampling of this task, over the run's")
 
@@ -111,6 +122,8 @@ class PlannedTask:
     name: str
     task: Task
     config: TaskConfig
+    options: dict[str, Any]
+    """What the config set of the task's own options."""
     samples: list[Sample]
     source: RowSource
     inputs: tuple[InputFile, ...]
@@ -129,7 +142,7 @@ def plan_tasks(config: EvalConfig) -> list[PlannedTask]:
     names = [planned.name for planned in plan]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"tasks names one task twice ({', '.join(names)}): its rows would share a file; run it apart"
+            f"tasks names one task twice ({', '.join(names)}): its rows would share a file; give each entry a label"
         )
     return plan
 
@@ -143,27 +156,82 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
     mapping: Mapping[str, Any] = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"tasks: {entry!r} is neither a name nor a map {{name, data, limit, sampling}}")
-    spec = build_component(TaskConfig, mapping, where="tasks")
+    own = {f.name for f in fields(TaskConfig)}
+    spec = build_component(TaskConfig, {k: v for k, v in mapping.items() if k in own}, where="tasks")
     task = cast(Task, load_plugin("evals.tasks", spec.name, "METRICS"))
+    options = task_options(task, {k: v for k, v in mapping.items() if k not in own}, spec.name)
     limit = config.limit if spec.limit is None else spec.limit
     if limit is not None and limit < 1:
         raise ConfigError(f"tasks: {spec.name} has limit {limit}: it must be at least 1")
-    source = find_source(spec.data)
-    loaded = sort_rows(task.load(spec.data, draw_seed=config.draw_seed), config.on_bad_row, data=source.name)
+    data = spec.data or published_data(task, config.data_dir)
+    source = find_source(data)
+    entries = task.load(data, draw_seed=config.draw_seed, **options)
+    loaded = sort_rows(entries, config.on_bad_row, data=source.name)
     if not loaded.samples:
         raise ConfigError(
             f"tasks: {spec.name} finds no sample in {source.name}: no row of it is for this task"
         )
     return PlannedTask(
-        name=plugin_label(spec.name),
+        name=_label(spec),
         task=task,
         config=spec,
+        options=options,
         source=source,
         inputs=source.inputs(num_rows=loaded.sizes["rows"]),
         samples=stratified(loaded.samples, limit, config.draw_seed),
         loaded=loaded,
         sampling=_sampling(task, spec, config),
     )
+
+
+def _label(spec: TaskConfig) -> str:
+    label = spec.label or plugin_label(spec.name)
+    if "/" in label or label.startswith("."):
+        raise ConfigError(f"tasks: label {label!r} is a part of a file's name: use letters, digits and _")
+    return label
+
+
+def published_data(task: Task, data_dir: str | None) -> str | None:
+    """Return where a task without `data` finds its rows; None: the shipped prompts.
+
+    Raises:
+        ConfigError: `data_dir` is no folder, or lacks the file of a task that has no other data.
+    """
+    file, hub = getattr(task, "DATA_FILE", None), getattr(task, "HUB", None)
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise ConfigError(
+            f"data_dir: there is no folder {data_dir!r}: name the one that holds the benchmarks' files"
+        )
+    if data_dir is not None and file is not None:
+        if (Path(data_dir) / file).is_file():
+            return str(Path(data_dir) / file)
+        if hub is not None:
+            raise ConfigError(f"data_dir: {data_dir} has no {file}: put it there, or name the task's data")
+    return hub
+
+
+def task_options(task: Task, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of a task's own options, in the types that its `load` declares.
+
+    Raises:
+        ConfigError: the task has no such option, or its value does not fit.
+    """
+    known = list(inspect.signature(task.load).parameters)[1:]
+    known.remove("draw_seed")
+    hints = get_type_hints(task.load)
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            own = [f.name for f in fields(TaskConfig)]
+            hint = did_you_mean(key, [*own, *known])
+            raise ConfigError(
+                f"tasks: {name} has no option {key!r}; {hint or 'it has ' + ', '.join([*own, *known])}"
+            )
+        try:
+            values[key] = coerce(value, hints.get(key, Any), lambda _, mapping: mapping)
+        except Misfit as misfit:
+            raise ConfigError(f"tasks: {name}.{key} is {value!r}, expected {misfit}") from None
+    return values
 
 
 def _sampling(task: Task, spec: TaskConfig, config: EvalConfig) -> Sampling:

@@ -268,7 +268,6 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
                 **base,
                 "completion_index": index,
                 "resps": [completion.text],
-                "filtered_resps": [completion.text],  # lm-eval's key; nothing is filtered
                 **score_completion(
                     planned.task,
                     sample,
@@ -298,7 +297,9 @@ def _document(
         "n-shot": {p.name: 0 for p in plan},
         "configs": {
             p.name: {
-                "data": p.config.data,
+                "task": p.config.name,
+                "data": p.source.name,
+                "options": p.options,
                 "generation_kwargs": p.sampling.to_dict(),
                 "num_samples": config.num_samples,
                 "draw_seed": config.draw_seed,
