@@ -28,7 +28,8 @@ class Metric:
     name: str
     counter: str
     """Id of the word counter it rests on: numbers of different counters do not compare."""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None: neither is better."""
     summary: Summary = "mean"
     pass_at_k: bool = False
     """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k."""
@@ -39,9 +40,28 @@ class Metric:
 
     def __post_init__(self) -> None:
         """Fill in the ends of a proportion."""
-        if self.summary == "proportion" and self.worst is None and self.best is None:
+        if self.summary != "proportion" or self.higher_is_better is None:
+            return
+        if self.worst is None and self.best is None:
             object.__setattr__(self, "worst", float(not self.higher_is_better))
             object.__setattr__(self, "best", float(self.higher_is_better))
+
+
+HARNESS_METRICS = (Metric(name="num_tokens", counter="tokens", higher_is_better=None),)
+"""What every task measures: the generated tokens of a reply, its thinking part included. It is what a score costs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What the results need to know of a task: all metrics of its rows, and its version."""
+
+    METRICS: tuple[Metric, ...]
+    VERSION: int
+
+
+def measured(task: Task, *more: Metric) -> Measured:
+    """Return what a task's rows are measured by: its own metrics, those of scorers, and what every task has."""
+    return Measured(METRICS=(*task.METRICS, *more, *HARNESS_METRICS), VERSION=task.VERSION)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +155,7 @@ def score_completion(
             "tokens": None if num_tokens is None else num_tokens - num_reasoning_tokens,
         },
         "filtered_resps": [score.answer],
-        "metrics": dict(score.metrics),
+        "metrics": {**score.metrics, **({} if num_tokens is None else {"num_tokens": num_tokens})},
         "unscored": dict(score.unscored),
         "notes": dict(score.notes),
         "flags": found,

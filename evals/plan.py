@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_type_hints
 
-from evals.base import Task
-from evals.results import Tally
+from evals.base import Measured, Task, measured
 from evals.sources import LoadedRows, find_source, sort_rows
 from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, did_you_mean, option
@@ -33,16 +32,28 @@ class EvalConfig(Limits):
     output_dir: str | None = option(
         None, help="the run's folder, instead of outputs/eval/<name>", operational=True
     )
-    model: str = option(help="hub id, local folder, run folder, or embedded:smollm2-135m")
+    model: str = option("", help="hub id, local folder, run folder, or embedded:smollm2-135m")
     adapter: str | None = option(None, help="folder or hub id of a LoRA adapter on the model")
+    models: list[Any] = option(
+        default_factory=list,
+        help="several models in place of model: ids, folders, patterns such as outputs/sft/mine/checkpoint-*, or maps "
+        "{model, adapter, name, engine}; each gets a folder of its own",
+    )
+    aa_run: bool = option(
+        False, help="measure each model a second time with the next seed: the difference is noise"
+    )
+    rescore: str | None = option(
+        None, help="take the replies of this finished evaluation, with its settings, and ask no model"
+    )
     engine: dict[str, Any] = option(
         default_factory=lambda: {"name": "vllm"},
         help="what generates: {name: vllm, its options}",
         component="lengthwise.engines",
     )
     tasks: list[Any] = option(
+        default_factory=list,
         help="task names, or maps {name, data (file, folder, build run or hub id), limit, sampling, label, and the "
-        "task's own options}"
+        "task's own options}",
     )
     data_dir: str | None = option(
         None,
@@ -71,7 +82,13 @@ class EvalConfig(Limits):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
-        if not self.tasks:
+        given = [name for name in ("model", "models", "rescore") if getattr(self, name)]
+        if len(given) != 1:
+            raise ConfigError(
+                f"{' and '.join(given) or 'model'} {'are given' if given else 'is missing'}: give one of model, models "
+                "and rescore"
+            )
+        if not self.tasks and self.rescore is None:
             raise ConfigError("tasks is empty: name at least one, for example tasks: [longbench_write]")
         super().__post_init__()
 
@@ -129,7 +146,15 @@ class PlannedTask:
     inputs: tuple[InputFile, ...]
     loaded: LoadedRows
     sampling: Sampling
-    tally: Tally = field(default_factory=Tally)
+    num_failed: int = 0
+    """Prompts that the harness could not finish."""
+    num_bad_rows: int = 0
+    """Rows of the data that could not be used, and were dropped as the user said."""
+
+    @property
+    def measured(self) -> Measured:
+        """What its rows are measured by."""
+        return measured(self.task)
 
 
 def plan_tasks(config: EvalConfig) -> list[PlannedTask]:

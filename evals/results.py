@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.base import Metric, Task
+from evals.base import HARNESS_METRICS, Measured, Metric, Task
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.statistics import Interval, summary_interval
@@ -61,7 +61,7 @@ def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | No
     )
 
 
-def summarise(task: Task, tally: Tally) -> dict[str, Any]:
+def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
     """Return a task's part of a results file: `overall`, `slices` and `counts`.
 
     Beside the task's own slices there is `degenerate` (yes: empty, cut or repetitive), so that each score is
@@ -91,7 +91,7 @@ def summarise(task: Task, tally: Tally) -> dict[str, Any]:
     return {"overall": overall, "slices": slices, "counts": counts}
 
 
-def results_document(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
+def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results file's part that does not depend on who ran the model (lm-eval's key names)."""
     results = {}
     for name, summary in summaries.items():
@@ -118,7 +118,7 @@ def results_document(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) ->
     }
 
 
-def format_table(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> str:
+def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> str:
     """Return the results as a plain table, one line per task, slice and metric, then each task's counts."""
     header = ["task", "slice", "metric", "estimate", "stderr", "95 % interval", "n", "empty", "truncated"]
     lines = [[*header, "counter"]]
@@ -130,6 +130,8 @@ def format_table(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> str
             groups += [(f"{kind} {value}", found) for value, found in members.items()]
         for label, found in groups:
             for metric in tasks[name].METRICS:
+                if metric in HARNESS_METRICS and label != "all":
+                    continue
                 lines.append([name, label, *_cells(metric, found)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
-from evals.base import Task, score_completion
+from evals.base import Task, measured, score_completion
 from evals.results import Tally, format_table, results_document, summarise, warnings_of
 from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
@@ -96,14 +96,15 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     rows = converted(read_rows(source, field="file"), score_row)
     _, bad_rows = accepted(rows, config.on_bad_row, data=config.file, field="file")
     tally.num_bad_rows = len(bad_rows)
-    summaries = {name: summarise(task, tally)}
-    print(format_table({name: task}, summaries))
+    known = {name: measured(task)}
+    summaries = {name: summarise(known[name], tally)}
+    print(format_table(known, summaries))
     for warning in warnings_of(summaries):
         print(f"WARNING: {warning}", file=sys.stderr)
     if bad_rows:
         print(f"bad rows:{named(bad_rows)}", file=sys.stderr)
     document = {
-        **results_document({name: task}, summaries),
+        **results_document(known, summaries),
         "config": {"file": config.file, "task": config.task, "on_bad_row": config.on_bad_row},
         "dropped": [row.to_dict() for row in bad_rows],
     }

@@ -157,6 +157,11 @@ class RunDir:
         return run
 
     @classmethod
+    def describe(cls, job: str, path: str | Path, config: Any) -> RunDir:
+        """Return the run that a config describes, whatever lies in its folder."""
+        return cls._described(job, path, config)[0]
+
+    @classmethod
     def _described(cls, job: str, path: str | Path, config: Any) -> tuple[RunDir, _Decide]:
         """Return the run that a config describes, and what picks the settings that decide its result."""
         is_config = dataclasses.is_dataclass(config)

@@ -59,7 +59,7 @@ def collect(paths: Sequence[Path]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     queue: list[Run] = []
-    for path in paths:
+    for path in [member for given in paths for member in _members(given)]:
         place = path.resolve()
         if place not in runs:
             runs[place] = _open(path, given=True)
@@ -82,6 +82,13 @@ def collect(paths: Sequence[Path]) -> list[Run]:
     ordered = list(runs.values())
     _name(ordered)
     return ordered
+
+
+def _members(path: Path) -> list[Path]:
+    """Return the folders that a folder stands for: those of the models of an evaluation of several, else itself."""
+    file = path / "manifest.json"
+    names = read_object(file, []).get("members") if file.is_file() else None
+    return [path / str(name) for name in names or []] or [path]
 
 
 def _open(path: Path, *, given: bool) -> Run:

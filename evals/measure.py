@@ -1,0 +1,286 @@
+"""Measures one model on the tasks of a plan: it writes, pure functions score, judges judge, and all is written out.
+
+Every call goes through the run's journal, so that a killed run resumes without repeating one. What a model wrote
+is on disk before the first judge is asked: a scorer that fails costs no generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from evals.base import score_completion
+from evals.plan import EvalConfig, PlannedTask
+from evals.replies import Replies, SavedReplies, ask
+from evals.results import Tally, format_table, results_document, summarise, warnings_of
+from evals.sources import doc_of, identity_hashes
+from lengthwise.budget import LimitReached, Meter
+from lengthwise.caller import Caller
+from lengthwise.config import config_to_dict
+from lengthwise.engines import open_engine
+from lengthwise.engines.base import Engine
+from lengthwise.journal import Journal
+from lengthwise.outcomes import Counts, Failed, Kept, Outcome
+from lengthwise.records import Completion, Prompt, Sample, digest
+from lengthwise.rows import BadRow
+from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.workflow import run_async, run_samples
+
+
+@dataclass(kw_only=True)
+class Measurement:
+    """One model's evaluation under way."""
+
+    config: EvalConfig
+    plan: Sequence[PlannedTask]
+    run: RunDir
+    journal: Journal
+    meter: Meter
+    started: float = field(default_factory=time.monotonic)
+    model_identity: str = ""
+    generation_seconds: float = 0.0
+    """Time the tasks took, without the start of the engine."""
+
+    def samples_file(self, planned: PlannedTask) -> Path:
+        """Return where a task's rows go."""
+        return self.run.file(f"samples_{planned.name}_{self.stamp}.jsonl")
+
+    @property
+    def stamp(self) -> str:
+        """When the run was first started: a resumed run writes the same files."""
+        return self.run.created[:19].replace(":", "-")
+
+
+def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> None:
+    """Generate, score, judge and write everything of a run, then print its table.
+
+    Raises:
+        LimitReached: saying how far the run got.
+        EngineError: the engine is gone, or every prompt failed.
+    """
+    for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
+        stale.unlink()  # of an unfinished run; the journal has every reply
+    journal = Journal(run.file("journal.jsonl"))
+    measurement = Measurement(
+        config=config,
+        plan=plan,
+        run=run,
+        journal=journal,
+        meter=Meter(usage=journal.usage, num_calls=journal.num_calls, limits=config),
+    )
+    try:
+        run_async(_generate_all(measurement))
+    finally:
+        journal.close()
+    _finish(measurement)
+
+
+async def _generate_all(m: Measurement) -> None:
+    """Write every task's samples file, and dropped.jsonl, from a model's replies or from saved ones."""
+    if m.config.rescore is not None:
+        saved = Path(m.config.rescore)
+        m.model_identity = RunDir.load(saved).manifest["model"]["identity"]
+        await _generate_tasks(m, SavedReplies(saved))
+        return
+    async with open_engine(m.config.engine, m.config.model, m.config.adapter) as engine:
+        m.model_identity = engine.weights_identity()
+        await _generate_tasks(m, _asking(engine, m))
+
+
+async def _generate_tasks(m: Measurement, replies: Replies) -> None:
+    counts, began = Counts(), time.monotonic()
+    with open(m.run.file("dropped.jsonl"), "w", encoding="utf-8") as dropped:
+        for planned in m.plan:
+            try:
+                await _generate(planned, m, replies, dropped, counts)
+            except LimitReached as limit:
+                limit.how_far = counts.how_far(sum(len(p.samples) for p in m.plan))
+                raise
+    m.generation_seconds = time.monotonic() - began
+    counts.refuse_total_failure()
+
+
+def _asking(engine: Engine, m: Measurement) -> Replies:
+    """Return what asks the run's own model."""
+
+    async def replies(sample: Sample, planned: PlannedTask, prompt: Prompt) -> list[Completion] | Failed:
+        caller = Caller(
+            engine=engine,
+            journal=m.journal,
+            sample_id=f"{planned.name}/{sample.id}",
+            run_seed=m.config.seed,
+            meter=m.meter,
+        )
+        return await ask(sample, planned, prompt, caller)
+
+    return replies
+
+
+async def _generate(
+    planned: PlannedTask, m: Measurement, replies: Replies, dropped: IO[str], counts: Counts
+) -> None:
+    """Write one task's rows, in the order of its samples."""
+    number = {sample.id: index for index, sample in enumerate(planned.samples)}
+    with open(m.samples_file(planned), "w", encoding="utf-8") as rows:
+        files = _Files(planned, rows, dropped, counts)
+        for bad in planned.loaded.bad_rows:
+            files.write_bad_row(bad)
+
+        async def worker(sample: Sample) -> Outcome:
+            return await _answer(sample, planned, replies, number[sample.id])
+
+        await run_samples(
+            planned.samples,
+            worker,
+            max_concurrent_samples=m.config.max_concurrent_samples,
+            label=planned.name,
+            on_outcome=files.write,
+            meter=m.meter,
+        )
+
+
+async def _answer(sample: Sample, planned: PlannedTask, replies: Replies, doc_id: int) -> Outcome:
+    """Get one sample's completions and score them."""
+    prompt = planned.task.prompt(sample)
+    completions = await replies(sample, planned, prompt)
+    if isinstance(completions, Failed):
+        return completions
+    doc = doc_of(sample)
+    base = {
+        "doc_id": doc_id,  # lm-eval's key: the place among the samples drawn
+        "id": sample.id,
+        "doc": doc,
+        "target": sample.target,
+        "arguments": [message.to_dict() for message in prompt],
+        "summaries": {metric.name: metric.summary for metric in planned.measured.METRICS},
+        **identity_hashes(doc, prompt, [sample.target, sample.length and sample.length.to_dict()]),
+    }
+    rows = [partial(_row, base, sample, planned, index, reply) for index, reply in enumerate(completions)]
+    # In a thread: long texts and hard answers would stall the event loop.
+    return Kept({"rows": await asyncio.to_thread(lambda: [row() for row in rows])})
+
+
+def _row(
+    base: Mapping[str, Any], sample: Sample, planned: PlannedTask, index: int, completion: Completion
+) -> dict[str, Any]:
+    scored = score_completion(
+        planned.task,
+        sample,
+        completion.text,
+        completion.finish_reason,
+        completion.num_tokens,
+        completion.num_reasoning_tokens,
+    )
+    thinking = {} if completion.reasoning is None else {"reasoning": completion.reasoning}
+    return {**base, "completion_index": index, "resps": [completion.text], **thinking, **scored}
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where a task's rows and its dropped prompts go, in the order of the source."""
+
+    planned: PlannedTask
+    rows: IO[str]
+    dropped: IO[str]
+    counts: Counts
+
+    def write_bad_row(self, bad: BadRow) -> None:
+        """Write a row of the task's data that could not be used, and count it."""
+        self.planned.num_bad_rows += 1
+        write_line(self.dropped, {**bad.to_dict(), "task": self.planned.name})
+
+    def write(self, sample: Sample, outcome: Outcome) -> None:
+        """Write what a prompt gave, and count it."""
+        self.counts.add(outcome.end, outcome.reason)
+        if isinstance(outcome, Kept):
+            for row in outcome.record["rows"]:
+                write_line(self.rows, row)
+            return
+        self.planned.num_failed += 1
+        entry = {
+            "id": sample.id,
+            "task": self.planned.name,
+            "outcome": outcome.end,
+            "reason": outcome.reason,
+        }
+        write_line(self.dropped, {**entry, **outcome.record, "doc": doc_of(sample)})
+
+
+def write_line(file: IO[str], row: Mapping[str, Any]) -> None:
+    """Write one row, at once: a reader of an unfinished run sees all that has ended."""
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def _finish(m: Measurement) -> None:
+    """Sum up the rows, write results and manifest, print the table."""
+    summaries = {planned.name: summarise(planned.measured, _tally(m, planned)) for planned in m.plan}
+    results = m.run.file(f"results_{m.stamp}.json")
+    document = _document(m, summaries)
+    atomic_write(results, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    num_scored = sum(summary["counts"]["scored"] for summary in summaries.values())
+    cost = m.meter.cost_dict(num_scored)
+    config = m.config
+    read = (config.model, config.adapter, config.rescore, *(p.source.run_folder for p in m.plan))
+    m.run.finish(
+        seed=config.seed,
+        inputs={item.path: item for planned in m.plan for item in planned.inputs}.values(),
+        outputs=[results, *map(m.samples_file, m.plan), m.run.file("dropped.jsonl")],
+        parents=dict.fromkeys(
+            Path(spec) for spec in read if spec is not None and (Path(spec) / "manifest.json").is_file()
+        ),
+        counts={name: summary["counts"] for name, summary in summaries.items()},
+        usage=m.meter.to_dict(),
+        extra={
+            "model": {"name": config.model, "adapter": config.adapter, "identity": m.model_identity},
+            **({} if cost is None else {"cost": cost}),
+        },
+    )
+    print(format_table({p.name: p.measured for p in m.plan}, summaries))
+    print(f"{m.run.path}: {m.meter.summary(num_scored, 'scored reply')}")
+    for warning in document["warnings"]:
+        print(f"WARNING: {warning}", file=sys.stderr)
+
+
+def _tally(m: Measurement, planned: PlannedTask) -> Tally:
+    """Return what the summary needs of a task's rows, read back from the file that readers will get."""
+    tally = Tally(num_failed=planned.num_failed, num_bad_rows=planned.num_bad_rows)
+    with open(m.samples_file(planned), encoding="utf-8") as rows:
+        for line in rows:
+            tally.add(json.loads(line))
+    return tally
+
+
+def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole results file."""
+    return {
+        **results_document({planned.name: planned.measured for planned in m.plan}, summaries),
+        "warnings": warnings_of(summaries),
+        "n-samples": {p.name: {**p.loaded.sizes, "effective": len(p.samples)} for p in m.plan},
+        "n-shot": {p.name: 0 for p in m.plan},
+        "configs": {
+            p.name: {
+                "task": p.config.name,
+                "data": p.source.name,
+                "options": p.options,
+                "generation_kwargs": p.sampling.to_dict(),
+                "num_samples": m.config.num_samples,
+                "draw_seed": m.config.draw_seed,
+            }
+            for p in m.plan
+        },
+        "task_hashes": {p.name: digest([[s.id, doc_of(s)] for s in p.samples]) for p in m.plan},
+        "config": config_to_dict(m.config),
+        "model_identity": m.model_identity,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "generation_time_seconds": m.generation_seconds,
+        "total_evaluation_time_seconds": time.monotonic() - m.started,
+    }
