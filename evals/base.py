@@ -112,7 +112,7 @@ class Task(Protocol):
         ...
 
     def slices(self, sample: Sample) -> dict[str, str]:
-        """Return the groups, by kind, in whose tables the sample counts."""
+        """Return the groups, by kind, in whose tables the sample counts; a limited run is stratified by the first."""
         ...
 
 

@@ -6,15 +6,16 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_type_hints
 
 from evals.base import Measured, Task, measured
 from evals.sources import LoadedRows, find_source, sort_rows
+from lengthwise.apportion import apportion
 from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, did_you_mean, option
 from lengthwise.engines.base import Sampling
-from lengthwise.lengths import length_bin
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample
 from lengthwise.row_sources import RowSource
@@ -63,7 +64,9 @@ class EvalConfig(Limits):
         "raise", help="what to do with rows of the data that cannot be used"
     )
     limit: int | None = option(
-        None, help="samples per task: a seeded draw from every length bin, never the first N; null takes all"
+        None,
+        help="samples per task: a seeded draw in proportion from each kind (the task's first slice: length bin, level), never "
+        "the first N; null takes all",
     )
     num_samples: int = option(1, help="completions per prompt; more than 1 needs a temperature above 0")
     seed: int = option(42, help="seed of the sampling; each request's own seed derives from it")
@@ -203,7 +206,7 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
         options=options,
         source=source,
         inputs=source.inputs(num_rows=loaded.sizes["rows"]),
-        samples=stratified(loaded.samples, limit, config.draw_seed),
+        samples=stratified(loaded.samples, limit, config.draw_seed, partial(first_slice, task)),
         loaded=loaded,
         sampling=_sampling(task, spec, config),
     )
@@ -276,27 +279,29 @@ def _sampling(task: Task, spec: TaskConfig, config: EvalConfig) -> Sampling:
     return sampling
 
 
-def stratified(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """Return `limit` samples drawn at random from each bin of asked length, in the order of the source.
+def stratified(
+    samples: Sequence[Sample], limit: int | None, seed: int, stratum: Callable[[Sample], str]
+) -> list[Sample]:
+    """Return `limit` samples drawn at random from each stratum, in the order of the source.
 
-    Each bin gives in proportion to its size (largest remainders first), so a small run shows every length;
-    the first N of a file that is sorted by length would show one. The draw depends on `seed` and the samples
-    only. None, or a limit of at least all, returns all.
-
-    Example:
-        Of 26 + 36 + 31 + 27 samples in four bins, a limit of 40 takes 9 + 12 + 10 + 9.
+    Each stratum gives in proportion to its size, so that a small run shows every kind; the first N of a file that
+    is sorted would show one. The draw depends on `seed` and the samples only. None, or a limit of at least all,
+    returns all.
     """
     if limit is None or limit >= len(samples):
         return list(samples)
-    bins: dict[str, list[int]] = {}
+    members: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
-        name = length_bin(sample.length.nominal) if sample.length else ""
-        bins.setdefault(name, []).append(index)
-    shares = {name: limit * len(members) / len(samples) for name, members in bins.items()}
-    taken = {name: int(share) for name, share in shares.items()}
-    by_remainder = sorted(bins, key=lambda name: (taken[name] - shares[name], name))
-    for name in by_remainder[: limit - sum(taken.values())]:
-        taken[name] += 1
+        members.setdefault(stratum(sample), []).append(index)
+    names = sorted(members)
     stream = random.Random(seed)
-    chosen = [i for name in sorted(bins) for i in stream.sample(bins[name], taken[name])]
+    shares = apportion(limit, [len(members[name]) for name in names])
+    chosen = [
+        i for name, share in zip(names, shares, strict=True) for i in stream.sample(members[name], share)
+    ]
     return [samples[index] for index in sorted(chosen)]
+
+
+def first_slice(task: Task, sample: Sample) -> str:
+    """Return what a limited run of a task is stratified by: the first kind of its slices, such as the length bin."""
+    return next(iter(task.slices(sample).values()), "")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from lengthwise.apportion import apportion
 from lengthwise.config import ConfigError
 from posttrain.row_formats import TrainRow
 from posttrain.row_sources import DataSource, LoadedSource, RefusedRow, load_source
@@ -249,22 +250,12 @@ def draw_mixture(
             raise ConfigError(f"data: source {number + 1} of the mixture has no usable row; remove it")
     total = num_rows or sum(len(rows) for rows in sources)
     drawn = []
-    for number, (rows, want) in enumerate(zip(sources, _shares(weights, total), strict=True)):
+    for number, (rows, want) in enumerate(zip(sources, apportion(total, weights), strict=True)):
         passes, rest = divmod(want, len(rows))
         extra = random.Random(f"{seed}/{number}").sample(range(len(rows)), rest)
         order = sorted([*(i for i in range(len(rows)) for _ in range(passes)), *extra])
         drawn.append([rows[i] for i in order])
     return drawn
-
-
-def _shares(weights: Sequence[float], total: int) -> list[int]:
-    """Split `total` in proportion to the weights; the largest remainders get what rounding left."""
-    exact = [total * w / sum(weights) for w in weights]
-    shares = [int(e) for e in exact]
-    by_remainder = sorted(range(len(weights)), key=lambda i: shares[i] - exact[i])
-    for i in by_remainder[: total - sum(shares)]:
-        shares[i] += 1
-    return shares
 
 
 def header_lines(data: TrainingData, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:

@@ -340,20 +340,24 @@ class TestSources:
             load(task, str(tmp_path / "d.jsonl"))
 
 
+def by_length(sample: Sample) -> str:
+    return str(sample.length.nominal)
+
+
 class TestStratified:
-    def test_each_bin_gives_its_share(self):
-        chosen = stratified(SAMPLES, 40, 0)
+    def test_each_kind_gives_its_share(self):
+        chosen = stratified(SAMPLES, 40, 0, by_length)
         lengths = [one.length.nominal for one in chosen]
         assert [lengths.count(n) for n in (100, 500, 2000, 20000)] == [9, 12, 10, 9]
         assert [int(one.id) for one in chosen] == sorted(int(one.id) for one in chosen)
 
     def test_the_seed_decides(self):
-        assert stratified(SAMPLES, 12, 1) == stratified(SAMPLES, 12, 1)
-        assert stratified(SAMPLES, 12, 1) != stratified(SAMPLES, 12, 2)
+        assert stratified(SAMPLES, 12, 1, by_length) == stratified(SAMPLES, 12, 1, by_length)
+        assert stratified(SAMPLES, 12, 1, by_length) != stratified(SAMPLES, 12, 2, by_length)
 
     @pytest.mark.parametrize("limit", [1, 7, 119, 120, 500, None])
     def test_the_number_is_exact(self, limit):
-        assert len(stratified(SAMPLES, limit, 0)) == min(limit or 120, 120)
+        assert len(stratified(SAMPLES, limit, 0, by_length)) == min(limit or 120, 120)
 
 
 class TestPlan:
