@@ -65,8 +65,8 @@ class EvalConfig(Limits):
     )
     limit: int | None = option(
         None,
-        help="samples per task: a seeded draw in proportion from each kind (the task's first slice: length bin, level), never "
-        "the first N; null takes all",
+        help="samples per task: a seeded draw from each kind of prompt (the task's first slice, such as length bin or "
+        "level) in proportion, never the first N; null takes all",
     )
     num_samples: int = option(1, help="completions per prompt; more than 1 needs a temperature above 0")
     seed: int = option(42, help="seed of the sampling; each request's own seed derives from it")
