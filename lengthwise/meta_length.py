@@ -1,4 +1,4 @@
-"""Meta length tokens (MLTs): one token that says how long the reply is to be (Ruler, arXiv 2409.18943, section 4).
+"""Meta length tokens (MLTs): one token that says how long the reply is to be (Ruler, arXiv 2409.18943).
 
 Ruler puts such a token right after the assistant's header, in training and in use. What a token is called is up
 to the model; a format holds the slot {target}, which is filled with one of the nine targets of Target Length

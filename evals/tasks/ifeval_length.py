@@ -44,7 +44,7 @@ METRICS = (
     Metric(name="instruction_loose", counter="regex_w", worst=0.0, best=1.0),
 )
 TEMPERATURE = 0.0
-MAX_TOKENS = 1280
+MAX_TOKENS = None
 DATA_FILE = "input_data.jsonl"
 
 _GROUP = "length_constraints:"

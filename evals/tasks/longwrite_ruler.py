@@ -1,4 +1,4 @@
-"""LongWrite-Ruler: the longest text a model writes (LongWriter, arXiv 2408.07055, section 2).
+"""LongWrite-Ruler: the longest text a model writes (LongWriter, arXiv 2408.07055).
 
 Sources have the paper's fields {prompt, type, length} or those of the shipped prompts. The paper's 48 rows ask for
 1,000 to 30,000 words, eight times each; it plots what was written against what was asked, and no scorer is released.

@@ -10,7 +10,7 @@ The sentence that states the target is worded by us, so the numbers compare with
 with the paper's. Its 2,000 rows are not shipped: their source states no licence. `stream: paper` rebuilds them
 from OpenHermes-2.5, and does with any other instructions what was done there.
 
-`targets: all` is Multi-MLT (section 5.2): each instruction under all nine targets, one cluster. `mlt` is for
+`targets: all` is the paper's Multi-MLT: each instruction under all nine targets, one cluster. `mlt` is for
 models with meta length tokens: "given" puts the target's token where the reply begins, in place of the sentence;
 "self" asks for no length, and scores a reply against the token that opens it (none: a miss). Both need a model
 trained with these tokens: any other takes "given" for text to go on from, and meets "self" never. The tokens must be
