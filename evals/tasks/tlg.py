@@ -20,13 +20,13 @@ at any MLT: `sampling.stop` can hold them for "given", but not for "self", whose
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from evals.base import Metric, Score, asked_length, length_slices
 from evals.sources import Entry, own_schema, read_samples, text_field
+from evals.target_draws import draw_targets, paper_stream
 from lengthwise.config import ConfigError
 from lengthwise.lengths import TLG_TARGETS, count_regex_w, tlg_level, tlg_match
 from lengthwise.meta_length import MLT_FORMAT, check_mlt_format, mlt_text, split_mlt
@@ -43,7 +43,6 @@ METRICS = (
 TEMPERATURE = 0.0
 MAX_TOKENS = 2048
 
-PAPER_SEED = 10
 PAPER_ROWS = {"one": 2000, "all": 200}
 """How many instructions the paper takes, by `targets`: for the benchmark, and for Multi-MLT."""
 
@@ -141,36 +140,6 @@ def slices(sample: Sample) -> dict[str, str]:
 def cluster(sample: Sample) -> str | None:
     """Return the question that nine prompts share."""
     return sample.metadata.get("question")
-
-
-def draw_targets(seed: int) -> Iterator[str]:
-    """Yield one of the nine targets for each row, uniform and independent.
-
-    Example:
-        >>> next(draw_targets(0)) == next(draw_targets(0))
-        True
-    """
-    stream = random.Random(seed)
-    while True:
-        yield stream.choice(TLG_TARGETS)
-
-
-def paper_stream(num_rows: int, num_draws: int = PAPER_ROWS["one"]) -> tuple[list[int], list[str]]:
-    """Return which rows the paper's script takes, and their targets (Ruler's released code).
-
-    One random stream of seed 10 shuffles all rows, then draws a target for each of the first `num_draws`. With the
-    612,687 two-turn conversations of OpenHermes-2.5 these are the published rows.
-
-    Example:
-        >>> positions, targets = paper_stream(612_687)
-        >>> positions[0], targets[0], targets.count(">800")
-        (236709, '50', 212)
-    """
-    stream = random.Random(PAPER_SEED)
-    positions = list(range(num_rows))
-    stream.shuffle(positions)
-    taken = positions[:num_draws]
-    return taken, [stream.choice(TLG_TARGETS) for _ in taken]
 
 
 def length_sentence(label: str) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from evals.published import PublishedRow, published
-from evals.tasks.tlg import paper_stream
+from evals.target_draws import paper_stream
 from lengthwise.length_spread import is_degenerate, length_spread, sanitised
 from lengthwise.lengths import (
     TLG_LEVELS,
