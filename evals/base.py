@@ -76,13 +76,17 @@ class Score:
     """Metrics that the harness failed on (judge, verifier), with the reason: counted apart, never 0."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """What a reader of the row should know: a verifier's time-out, a judge's reply."""
+    slices: Mapping[str, str] = field(default_factory=dict)
+    """Groups that only the reply decides, beside those of the sample."""
 
 
 class Task(Protocol):
     """The members of a task module.
 
     Optional further members: `DATA_FILE`, the published file's name, which is looked for in the run's
-    `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None).
+    `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None);
+    `cluster(sample) -> str | None`, which names what different prompts share that makes their scores depend on
+    each other (one question asked for nine lengths): without it, only equal prompts are a cluster.
     """
 
     VERSION: int
@@ -145,7 +149,9 @@ def score_completion(
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
+    cluster = task_cluster(task, sample)
     return {
+        **({} if cluster is None else {"cluster": cluster}),
         "requested": None if sample.length is None else sample.length.to_dict(),
         "finish_reason": finish_reason,
         "num_tokens": num_tokens,
@@ -159,8 +165,14 @@ def score_completion(
         "unscored": dict(score.unscored),
         "notes": dict(score.notes),
         "flags": found,
-        "slices": task.slices(sample),
+        "slices": {**task.slices(sample), **score.slices},
     }
+
+
+def task_cluster(task: Task, sample: Sample) -> str | None:
+    """Return the name of the group whose scores depend on each other; None where the prompt alone decides."""
+    named = getattr(task, "cluster", None)
+    return None if named is None else named(sample)
 
 
 def asked_length(sample: Sample, task: str) -> LengthTarget:

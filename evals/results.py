@@ -30,9 +30,12 @@ class Tally:
     """Rows of the data that could not be used, and were dropped as the user said."""
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take in one scored completion (a row of a samples file); without a prompt's digest, the id stands for it."""
+        """Take in one scored completion (a row of a samples file).
+
+        Its cluster is the one the task names, else its prompt's digest, else its id.
+        """
         kept = {key: row[key] for key in ("id", "metrics", "flags", "slices")}
-        self.rows.append({**kept, "prompt_hash": row.get("prompt_hash") or row["id"]})
+        self.rows.append({**kept, "cluster": row.get("cluster") or row.get("prompt_hash") or row["id"]})
 
 
 def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -51,11 +54,12 @@ def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | None:
     """Return a metric's estimate with its 95 % interval, or None if no row has it.
 
-    One prompt id is one observation, and ids with the same prompt are a cluster.
+    One prompt id is one observation; ids with the same prompt, or of a cluster that the task names, are one
+    cluster.
     """
     name = metric.name
     return summary_interval(
-        ((row["id"], row["prompt_hash"], row["metrics"][name]) for row in rows if name in row["metrics"]),
+        ((row["id"], row["cluster"], row["metrics"][name]) for row in rows if name in row["metrics"]),
         metric.summary,
         seed=BOOTSTRAP_SEED,
     )

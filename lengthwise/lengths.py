@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from lengthwise.records import LengthTarget
 
@@ -163,11 +164,12 @@ TLG_LEVELS: dict[int, tuple[str, ...]] = {
 """The targets of each level. A level's score is a micro-average over its items."""
 
 
-def tlg_match(target: str, words: int) -> tuple[bool, bool]:
+def tlg_match(target: str, words: int, edges: Literal["code", "paper"] = "code") -> tuple[bool, bool]:
     """Return (precise match, flexible match) of Target Length Generation (2409.18943, Algorithm 1).
 
     A text of L words (`regex_w`) matches a window (lo, hi] if lo < L <= hi, as in the paper's algorithm and
-    code; the paper's table prints the windows half-open on the other side.
+    code. With `edges` "paper" the windows are [lo, hi), as the paper's table prints them. An empty text
+    matches nothing under either, although that table's [0, 20) holds 0.
 
     Raises:
         ValueError: if `target` is none of the nine TLG targets.
@@ -178,7 +180,11 @@ def tlg_match(target: str, words: int) -> tuple[bool, bool]:
     """
     if target not in TLG_WINDOWS:
         raise ValueError(f"{target!r} is not a TLG target: choose one of {', '.join(TLG_TARGETS)}")
+    if words == 0:
+        return False, False
     (pm_low, pm_high), (fm_low, fm_high) = TLG_WINDOWS[target]
+    if edges == "paper":
+        return pm_low <= words < pm_high, fm_low <= words < fm_high
     return pm_low < words <= pm_high, fm_low < words <= fm_high
 
 
@@ -226,12 +232,13 @@ def longen_score(target: LengthTarget, words: int) -> float:
     return 1.0
 
 
-def lifebench_length_score(target: LengthTarget, words: int) -> float:
+def lifebench_length_score(target: LengthTarget, words: int, *, in_percent: bool = False) -> float:
     """Return LIFEBench's length score LS, 0..100 (2505.16234; lengths in `cjk_alnum` words).
 
     With the deviation d = (L - T)/T: 100 e^(5d) for d < 0, else 100 e^(-2d). "At most" is full for d <= 0,
     "at least" for d >= 0. The released code puts d in percent into the exponent, which sends almost every
-    inexact text to 0; here d is a fraction, which the paper's own values need.
+    inexact text to 0; here d is a fraction, which the paper's own values need, unless `in_percent` asks for the
+    code's numbers.
 
     Raises:
         ValueError: for a range, which LIFEBench does not know.
@@ -247,6 +254,8 @@ def lifebench_length_score(target: LengthTarget, words: int) -> float:
         deviation = max(0.0, deviation)
     elif target.relation == "at_least":
         deviation = min(0.0, deviation)
+    if in_percent:
+        deviation *= 100
     return 100 * math.exp(5 * deviation if deviation < 0 else -2 * deviation)
 
 

@@ -28,6 +28,7 @@ METRICS = (
 )
 TEMPERATURE = 0.5
 MAX_TOKENS = None
+DATA_FILE = "longbench_write.jsonl"
 
 
 def load(source: str | None, *, draw_seed: int = 0) -> list[Entry]:

@@ -22,6 +22,7 @@ VERSION = 1
 METRICS = (Metric(name="length_score", counter="cjk_ws", worst=0.0, best=1.0),)
 TEMPERATURE = 0.5
 MAX_TOKENS = None
+DATA_FILE = "longen.jsonl"
 
 RELATIONS: dict[str, Relation] = {
     "about": "about",

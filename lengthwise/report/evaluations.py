@@ -62,11 +62,12 @@ class Output:
     prompt_hash: str
     summaries: dict[str, str] = field(default_factory=dict)
     """How each metric is summed up, as the row says; the results file of a finished run says it too."""
+    stated_cluster: str = ""
 
     @property
     def cluster(self) -> str:
-        """What tells outputs that are not independent: the prompt's digest, else the item's id."""
-        return self.prompt_hash or self.id
+        """What tells outputs that are not independent: what the task named, else the prompt's digest, else the id."""
+        return self.stated_cluster or self.prompt_hash or self.id
 
     @property
     def log_ratio(self) -> float | None:
@@ -325,6 +326,7 @@ def _read_output(task: str, index: int, row: dict[str, Any], counter: str, probl
         slices={str(k): str(v) for k, v in mapping(row.get("slices")).items()},
         prompt_hash=str(row.get("prompt_hash") or ""),
         summaries={str(k): str(v) for k, v in mapping(row.get("summaries")).items()},
+        stated_cluster=str(row.get("cluster") or ""),
     )
 
 

@@ -214,6 +214,18 @@ def test_items_with_the_same_prompt_are_one_cluster(tmp_path: Path) -> None:
     assert (found.n, found.p_value, found.verdict) == (3, None, "too few")
 
 
+def test_items_of_a_cluster_that_the_task_names_are_one_whatever_their_prompts(tmp_path: Path) -> None:
+    base = write_scores(tmp_path / "base", {"a": 1.0, "b": 1.0, "c": 5.0})
+    other = write_scores(tmp_path / "other", {"a": 2.0, "b": 2.2, "c": 5.1})
+    assert only(base, other).p_value is not None
+    for path in (base, other):
+        file = path / f"samples_t_{STAMP}.jsonl"
+        rows = [json.loads(line) | {"cluster": "q"} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = only(base, other)
+    assert (found.n, found.p_value, found.verdict) == (3, None, "too few")
+
+
 def test_won_and_lost_have_no_exact_test_where_items_share_a_prompt(tmp_path: Path) -> None:
     base = write_scores(tmp_path / "base", {str(i): 0.0 for i in range(8)})
     other = write_scores(tmp_path / "other", {str(i): 1.0 for i in range(8)})

@@ -84,7 +84,9 @@ class TestShippedPrompts:
         for one in samples:
             assert task.prompt(one)[-1].role == "user"
             assert task.slices(one)
-            assert set(task.score(one, "", "stop").values()) == {0.0}
+            metrics = task.score(one, "", "stop")
+            assert metrics.pop("rmse", -one.length.nominal) == -one.length.nominal
+            assert set(metrics.values()) == {0.0}
 
 
 class TestLongBenchWrite:
@@ -265,7 +267,8 @@ class TestLifeBench:
     )
     def test_score(self, target, produced, ls, ld):
         scores = lifebench.score(sample(target), words(produced), "stop")
-        assert scores == {"ls": pytest.approx(ls, abs=0.01), "ld": pytest.approx(ld)}
+        refusal = float(produced == 0)
+        assert scores == {"ls": pytest.approx(ls, abs=0.01), "ld": pytest.approx(ld), "refusal": refusal}
 
 
 class TestSources:
@@ -542,7 +545,7 @@ class TestSummary:
         document = results_document({"tlg": tlg}, summaries)
         row = document["results"]["tlg"]
         assert {"alias", "pm,none", "pm_stderr,none", "pm_ci,none", "pm_n,none"} <= set(row)
-        assert document["counters"] == {"tlg": {"pm": "regex_w", "fm": "regex_w"}}
+        assert document["counters"] == {"tlg": dict.fromkeys(("pm", "fm", "elm", "rmse"), "regex_w")}
         assert document["higher_is_better"]["tlg"]["fm"] is True
         json.dumps(document, allow_nan=False)
 
