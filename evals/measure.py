@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from evals.base import score_completion
 from evals.plan import EvalConfig, PlannedTask
+from evals.published import differences, published, run_settings
 from evals.replies import Replies, SavedReplies, ask
 from evals.results import Tally, format_table, results_document, summarise, warnings_of
 from evals.sources import doc_of, identity_hashes
@@ -29,6 +30,7 @@ from lengthwise.engines import open_engine
 from lengthwise.engines.base import Engine
 from lengthwise.journal import Journal
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome
+from lengthwise.plugins import plugin_label
 from lengthwise.records import Completion, Prompt, Sample, digest
 from lengthwise.rows import BadRow
 from lengthwise.run_dir import RunDir, atomic_write
@@ -261,7 +263,7 @@ def _tally(m: Measurement, planned: PlannedTask) -> Tally:
 
 def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole results file."""
-    return {
+    document = {
         **results_document({planned.name: planned.measured for planned in m.plan}, summaries),
         "warnings": warnings_of(summaries),
         "n-samples": {p.name: {**p.loaded.sizes, "effective": len(p.samples)} for p in m.plan},
@@ -284,3 +286,19 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
         "generation_time_seconds": m.generation_seconds,
         "total_evaluation_time_seconds": time.monotonic() - m.started,
     }
+    return document | {"published": {p.name: _published(p, document) for p in m.plan}}
+
+
+def _published(planned: PlannedTask, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what papers print for a task, each row with the settings in which this run departs from it."""
+    settings = run_settings(planned.task, document, planned.name)
+    return [
+        {
+            "model": row.model,
+            "metrics": dict(row.metrics),
+            "source": row.source,
+            "confidence": row.confidence,
+            "differs": differences(row, settings),
+        }
+        for row in published(plugin_label(planned.config.name))
+    ]
