@@ -125,6 +125,10 @@ def score_completion(
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
+    # The cap was hit inside the thinking part: there is no answer, which is the metric's floor, not a short one.
+    found["unfinished_thinking"] = (
+        finish_reason == "length" and num_reasoning_tokens > 0 and bool(found["empty"])
+    )
     return {
         "requested": None if sample.length is None else sample.length.to_dict(),
         "finish_reason": finish_reason,
