@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from transformers import AddedToken
 
 from evals.base import score_completion
-from evals.guards import check_model, check_overlap, prompts_of
+from evals.guards import check_model
+from evals.overlap import check_overlap, prompts_of
 from evals.results import Tally, summarise, warnings_of
 from evals.tasks import longen
 from lengthwise.engines.base import ShowsModel
