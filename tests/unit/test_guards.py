@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_an_engine_that_shows_nothing_says_so():
     found = check_model(Scripted("m"), PROMPTS)
     assert found.warnings == [] and found.first_prompt == {}
     assert "not checked" in found.unchecked[0]
+
+
+def test_a_started_engine_is_looked_at_as_it_is(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from lengthwise.engines.hf import Config, Engine
+
+    folder = model(tmp_path)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=269, eos_token_id=[256, 3], **sizes)).save_pretrained(folder)
+    started = Engine(str(folder), Config(device="cpu", dtype="float32"))
+    assert not isinstance(started, ShowsModel)  # not before it has started
+    asyncio.run(started.start())
+    found = check_model(started, PROMPTS)
+    assert (found.warnings, found.unchecked, found.end_token_ids) == ([], [], [3, 256])
 
 
 def prompts(*texts: str) -> dict[str, dict[str, tuple[str]]]:
