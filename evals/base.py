@@ -150,6 +150,10 @@ def score_completion(
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
     cluster = task_cluster(task, sample)
+    # The cap was hit inside the thinking part: there is no answer, which is the metric's floor, not a short one.
+    found["unfinished_thinking"] = (
+        finish_reason == "length" and num_reasoning_tokens > 0 and bool(found["empty"])
+    )
     return {
         **({} if cluster is None else {"cluster": cluster}),
         "requested": None if sample.length is None else sample.length.to_dict(),

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from evals.base import score_completion
+from evals.guards import ModelCheck, check_model
+from evals.overlap import OverlapCheck, check_overlap, prompts_of
 from evals.plan import EvalConfig, PlannedTask
 from evals.published import differences, published, run_settings
 from evals.replies import Replies, SavedReplies, ask
@@ -27,7 +29,7 @@ from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import config_to_dict
 from lengthwise.engines import open_engine
-from lengthwise.engines.base import Engine
+from lengthwise.engines.base import Engine, ShowsModel
 from lengthwise.journal import Journal
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome
 from lengthwise.plugins import plugin_label
@@ -48,12 +50,29 @@ class Measurement:
     meter: Meter
     started: float = field(default_factory=time.monotonic)
     model_identity: str = ""
+    model_check: ModelCheck | None = None
+    overlap: OverlapCheck | None = None
+    """What of the tasks' prompts the model was trained on; None where its files are not here."""
     generation_seconds: float = 0.0
     """Time the tasks took, without the start of the engine."""
 
     def samples_file(self, planned: PlannedTask) -> Path:
         """Return where a task's rows go."""
         return self.run.file(f"samples_{planned.name}_{self.stamp}.jsonl")
+
+    @property
+    def guard_warnings(self) -> list[str]:
+        """What the looks before the first reply found."""
+        return list(dict.fromkeys(w for check in self._checks for w in check.warnings))
+
+    @property
+    def guard_notes(self) -> list[str]:
+        """What they could not look at."""
+        return list(dict.fromkeys(note for check in self._checks for note in check.unchecked))
+
+    @property
+    def _checks(self) -> list[ModelCheck | OverlapCheck]:
+        return [check for check in (self.model_check, self.overlap) if check is not None]
 
     @property
     def stamp(self) -> str:
@@ -94,7 +113,21 @@ async def _generate_all(m: Measurement) -> None:
         return
     async with open_engine(m.config.engine, m.config.model, m.config.adapter) as engine:
         m.model_identity = engine.weights_identity()
+        await _look_first(m, engine)
         await _generate_tasks(m, _asking(engine, m))
+
+
+async def _look_first(m: Measurement, engine: Engine) -> None:
+    """Look for what would spoil the scores without an error; it is said now, and stands beside them at the end."""
+    asked = [planned for planned in m.plan if planned.samples]
+    m.model_check = check_model(engine, {p.name: p.task.prompt(p.samples[0]) for p in asked})
+    if isinstance(engine, ShowsModel):
+        prompts = {p.name: prompts_of(p.task, p.samples) for p in asked}
+        m.overlap = await asyncio.to_thread(check_overlap, prompts, engine.model_ref)
+    for warning in m.guard_warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    for note in m.guard_notes:
+        print(f"not checked: {note}", file=sys.stderr)
 
 
 async def _generate_tasks(m: Measurement, replies: Replies) -> None:
@@ -137,7 +170,12 @@ async def _generate(
             files.write_bad_row(bad)
 
         async def worker(sample: Sample) -> Outcome:
-            return await _answer(sample, planned, replies, number[sample.id])
+            outcome = await _answer(sample, planned, replies, number[sample.id])
+            found = m.overlap and m.overlap.tasks.get(planned.name)
+            if found and isinstance(outcome, Kept):
+                for row in outcome.record["rows"]:
+                    row["slices"]["overlap"] = found.slice_of(sample.id)
+            return outcome
 
         await run_samples(
             planned.samples,
@@ -265,7 +303,9 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole results file."""
     document = {
         **results_document({planned.name: planned.measured for planned in m.plan}, summaries),
-        "warnings": warnings_of(summaries),
+        "warnings": [*m.guard_warnings, *warnings_of(summaries)],
+        "guards": None if m.model_check is None else m.model_check.to_dict(),
+        "overlap": None if m.overlap is None else m.overlap.to_dict(),
         "n-samples": {p.name: {**p.loaded.sizes, "effective": len(p.samples)} for p in m.plan},
         "n-shot": {p.name: 0 for p in m.plan},
         "configs": {

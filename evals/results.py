@@ -39,8 +39,9 @@ class Tally:
 
 
 def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many completions were scored, empty, cut, of unknown end, and repetitive."""
+    """Return how many completions were scored, empty, cut, of unknown end, repetitive, and never done thinking."""
     counts = {"scored": 0, "empty": 0, "truncated": 0, "truncated_unknown": 0, "repetitive": 0}
+    counts["unfinished_thinking"] = 0
     for row in rows:
         flags = row["flags"]
         counts["scored"] += 1
@@ -48,6 +49,7 @@ def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         counts["truncated"] += flags["truncated"] is True
         counts["truncated_unknown"] += flags["truncated"] is None
         counts["repetitive"] += flags["repetition"] >= REPETITIVE_FRAC
+        counts["unfinished_thinking"] += bool(flags.get("unfinished_thinking"))
     return counts
 
 
@@ -157,6 +159,11 @@ def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
                 f"{name}: {counts['truncated']} of {num} replies ({counts['truncated'] / num:.1%}) were cut "
                 "at the token cap; their lengths are the cap's, not the model's. Raise sampling.max_tokens "
                 "or the engine's context length"
+            )
+        if counts["unfinished_thinking"]:
+            found.append(
+                f"{name}: {counts['unfinished_thinking']} of {num} replies hit the token cap while the model was "
+                "still thinking; they have no answer and score as empty. Raise sampling.max_tokens"
             )
         if counts["truncated_unknown"]:
             found.append(

@@ -26,6 +26,7 @@ VERBS = {
     "report": ("RUN...", "show run folders as one HTML page"),
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
     "score": ("FILE --task T", "score texts that you already have"),
+    "export": ("RUN --format F", "pass an evaluation on: inspect log, CSV, Markdown, LaTeX, Parquet"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
 }
@@ -34,6 +35,7 @@ TOOLS = {
     "report": "lengthwise.report",
     "compare": "evals.compare",
     "score": "evals.score",
+    "export": "evals.export",
     "env": "lengthwise.environment",
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""

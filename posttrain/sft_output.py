@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.run_dir import RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
@@ -32,6 +33,9 @@ def account(job: SFTJob, plan: Plan, trainer: SFTTrainer) -> dict[str, Any]:
         "train_on": job.train_on,
         "sources": [_source(count) for count in data.counts],
         "eval_sources": [_source(count) for count in plan.eval_data.counts] if plan.eval_data else [],
+        "chat_template": template_digest(
+            plan.tokenizer
+        ),  # an evaluation checks that it renders with the same
         "base_model": {"name": plan.model.name, "identity": plan.model.identity},
         "method": job.method,
         "dtype": weights_dtype(job.dtype, is_lora=job.lora is not None),

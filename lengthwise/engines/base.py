@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lengthwise.records import Completion, Prompt
 from lengthwise.value_types import ConfigError
+
+if TYPE_CHECKING:
+    from lengthwise.engines.chat_tokenizer import ChatTokenizer
+    from lengthwise.models import ModelRef
 
 
 class EngineError(RuntimeError):
@@ -114,6 +118,26 @@ class Engine(Protocol):
         self, prompt: Prompt, sampling: Sampling, *, adapter: str | None = None
     ) -> list[Completion]:
         """Return `sampling.n` completions of `prompt`; raise `EngineError` if there are none."""
+        ...
+
+
+@runtime_checkable
+class ShowsModel(Protocol):
+    """What a started engine also has whose model is on this machine: what is needed to check it."""
+
+    @property
+    def chat_tokenizer(self) -> ChatTokenizer:
+        """What renders the prompts."""
+        ...
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """The folders of base and adapter."""
+        ...
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The tokens at which every reply ends."""
         ...
 
 

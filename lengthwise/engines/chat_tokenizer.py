@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lengthwise.engines.reasoning import (
     find_tags,
     split_reasoning,
 )
-from lengthwise.records import Completion, Prompt
+from lengthwise.records import Completion, Message, Prompt, digest, user
 from lengthwise.value_types import ConfigError
 
 _TAIL = 32
@@ -28,6 +28,48 @@ _TAIL = 32
 
 
 TEMPLATE_HELP = "variables of the model's chat template, such as {enable_thinking: false}"
+
+
+_CONTENT = "lengthwise"
+"""What an assistant says where only what the template writes behind it is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderedPrompt:
+    """A prompt as the model reads it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready map."""
+        return {"text": self.text, "token_ids": list(self.token_ids)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnEnd:
+    """What a chat template writes behind an assistant's words."""
+
+    text: str
+    token_id: int | None
+    """The first special token of it, which a trained model writes to end its turn; None if there is none."""
+    token: str | None = None
+
+
+def template_digest(tokenizer: Any) -> str | None:
+    """Return the sha256 of a tokenizer's chat template, None if it has none."""
+    return digest(tokenizer.chat_template) if tokenizer.chat_template else None
+
+
+def token_ids(*found: int | list[int] | None) -> frozenset[int]:
+    """Return the ids that configs state as one number, a list, or not at all.
+
+    Example:
+        >>> sorted(token_ids([1, 2], None, 7))
+        [1, 2, 7]
+    """
+    stated = [entry for entry in found if entry is not None]
+    return frozenset(i for entry in stated for i in ([entry] if isinstance(entry, int) else entry))
 
 
 class ChatTokenizer:
@@ -69,6 +111,39 @@ class ChatTokenizer:
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the ids of the rendered prompt, shape [num_prompt_tokens]; a prefill stays open at its end."""
         return list(self._encode(prompt))
+
+    def rendered(self, prompt: Prompt) -> RenderedPrompt:
+        """Return a prompt as the model reads it, every special token shown."""
+        ids = self._encode(prompt)
+        return RenderedPrompt(text=self._decode(ids), token_ids=ids)
+
+    def turn_end(self) -> TurnEnd:
+        """Return what the template writes behind an assistant turn.
+
+        Raises:
+            ValueError: the template refuses a dialogue of two turns, or does not show what the assistant said.
+
+        Example:
+            ChatML gives the text "<|im_end|>" and the id of that token.
+        """
+        from jinja2.exceptions import TemplateError
+
+        dialogue = [*user("Hello."), Message(role="assistant", content=_CONTENT)]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [turn.to_dict() for turn in dialogue], tokenize=False, **self._template_kwargs
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses a dialogue of two turns: {error}") from error
+        _, found, end = str(text).rpartition(_CONTENT)
+        if not found:
+            raise ValueError("the chat template does not show what an assistant said")
+        special = {*self.tokenizer.all_special_ids, *self._added.values()}
+        ids = self.tokenizer.encode(end, add_special_tokens=False)
+        first = next((token for token in ids if token in special), None)
+        if first is None:
+            return TurnEnd(text=end, token_id=None)
+        return TurnEnd(text=end, token_id=first, token=self.tokenizer.convert_ids_to_tokens(first))
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a plain text."""

@@ -12,10 +12,10 @@ from typing import Any
 from lengthwise.config import option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import Capabilities, EngineError, Sampling, room_for
-from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
+from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer, token_ids
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
-from lengthwise.models import folder_digest, resolve_model
+from lengthwise.models import ModelRef, folder_digest, resolve_model
 from lengthwise.records import Completion, Prompt, Usage
 
 
@@ -78,6 +78,21 @@ class Engine:
         """Drop the model."""
         self._model = None
         self._log.close()
+
+    @property
+    def chat_tokenizer(self) -> ChatTokenizer:
+        """What renders the prompts."""
+        return self._tokenizer
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """The folders of base and adapter."""
+        return self._ref
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The tokens at which every reply ends: those of the generation config alone."""
+        return token_ids(self._model.generation_config.eos_token_id)
 
     def weights_identity(self, adapter: str | None = None) -> str:
         """Return the content digest of the base with the adapter that would answer."""

@@ -26,7 +26,7 @@ from lengthwise.engines.base import (
     Sampling,
     room_for,
 )
-from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
+from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer, token_ids
 from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
 from lengthwise.engines.orphans import children_die_with_us
 from lengthwise.engines.process_log import ProcessLog, one_line
@@ -34,7 +34,7 @@ from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.engines.scratch import Scratch
 from lengthwise.engines.vllm_messages import completion_of, sampling_params
-from lengthwise.models import resolve_model
+from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Completion, Prompt
 
 _MEMORY = re.compile(r"memory|: -9|killed", re.IGNORECASE)
@@ -207,6 +207,22 @@ class Engine:
             await asyncio.to_thread(engine.shutdown)
         self._open.close()
         self._log.close()
+
+    @property
+    def chat_tokenizer(self) -> ChatTokenizer:
+        """What renders the prompts."""
+        return self._tokenizer
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """The folders of base and adapter."""
+        return self._ref
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The tokens at which every reply ends: the tokenizer's and those of the generation config."""
+        found = self._engine.model_config.try_get_generation_config().get("eos_token_id")
+        return token_ids(found, self._tokenizer.tokenizer.eos_token_id)
 
     def weights_identity(self, adapter: str | None = None) -> str:
         """Return the content digest of the base with the adapter that would answer."""

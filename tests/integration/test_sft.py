@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lengthwise.config import ConfigError, parse_config
+from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.run_dir import RunDir
 from lengthwise.schemas import load_schema
 from posttrain.resume import binds, clear_leftovers, find_checkpoint
@@ -245,6 +246,7 @@ def check_adapter(folder, rows):
     assert "LoRA (r=4, alpha=8)" in (folder / "README.md").read_text(encoding="utf-8")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert "<|im_start|>" in tokenizer.chat_template
+    assert training["chat_template"] == template_digest(tokenizer)
     model = AutoPeftModelForCausalLM.from_pretrained(folder)
     moved = [p.abs().max() for name, p in model.named_parameters() if "lora_B" in name]
     assert torch.stack(moved).min() > 0
