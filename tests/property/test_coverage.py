@@ -34,9 +34,10 @@ def test_an_interval_with_a_formula_holds_the_truth_as_often_as_it_says(scenario
 
 @pytest.mark.parametrize("scenario", chosen(BOOTSTRAPS, is_bootstrap=True), ids=lambda s: s.name)
 def test_a_bootstrap_interval_holds_the_truth_as_often_as_it_says(scenario: Scenario) -> None:
-    # 500 sets have a standard error of 1 %: one more than the band is left for it.
+    # The band itself needs the benchmark's 1500 sets and 999 resamples; 500 sets have a standard error of 0.01, of
+    # which two are left here, and 399 resamples cost half a point.
     share, _ = coverage(scenario, 500, 399)
-    assert LEAST - 0.01 <= share <= MOST + 0.01
+    assert LEAST - 0.02 <= share <= MOST + 0.02
 
 
 def test_intervals_that_ignore_clusters_would_be_seen() -> None:
