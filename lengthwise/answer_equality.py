@@ -41,6 +41,7 @@ _FRACTION = re.compile(
     r"(?P<sign>[-+]?)(?:(?P<whole>\d*)\\frac(?:\{(?P<top>-?\d+)\}|(?P<top1>\d))(?:\{(?P<low>\d+)\}|(?P<low1>\d))"
     r"|(?:(?P<mixed>\d+)\s+)?(?P<top2>\d+)/(?P<low2>\d+))"
 )
+_BLANKS_ONLY = re.compile(r"[-+]?[\d.]+(?:\s+[-+]?[\d.]+)+")
 _NUMERAL = re.compile(r"([0-9A-Z]+)(?:_\{?(\d{1,2})\}?)?")
 _NAMED = re.compile(r"[A-Za-z]\s*(?:=|\\in\b)([^=]+)", re.DOTALL)
 _SEPARATOR = re.compile(r",|;|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
@@ -95,7 +96,7 @@ def same_answer(given: str, gold: str, algebra: Algebra | None = None) -> bool |
             parts[0] or Parts("", (given,), ""), parts[1] or Parts("", (gold,), ""), algebra
         )
     else:
-        verdict = _as_words(given) == _as_words(gold) if _is_word(gold) else None
+        verdict = _same_words(given, gold)
     return algebra(given, gold) if verdict is None and algebra else verdict
 
 
@@ -107,9 +108,9 @@ def plain_maths(text: str) -> str:
         ('32,348', '864', '[-2,7]')
     """
     text = text.replace("−", "-").replace("\\$", "").replace("$", "")
-    text = re.sub(r"\\!\s*", "", text).replace("{,}", ",")
+    text = re.sub(r"(?<!\\)\\!\s*", "", text).replace("{,}", ",")
     text = re.sub(r"(?<=\d)(?:\\,|~)(?=\d{3}(?!\d))", ",", text)
-    text = re.sub(r"\\[,;: ]|~|\\q?quad\b", " ", text)
+    text = re.sub(r"(?<!\\)\\[,;: ]|~|\\q?quad\b", " ", text)  # \\ ends a row of a matrix
     text = re.sub(r"\\(?:left|right)\b\.?|\\(?:displaystyle|[Bb]igg?[lr]?)(?![A-Za-z])", "", text)
     text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text)
     text = _DEGREES.sub("", text).strip()
@@ -234,6 +235,8 @@ def _split(text: str) -> tuple[str, ...]:
     r"""Split at the commas, and the words "and" and "or", outside all brackets; a grouped number is one thing."""
     if _GROUPED.fullmatch(text.strip()) or "\\begin" in text:
         return (text.strip(),)
+    if _BLANKS_ONLY.fullmatch(text.strip()):
+        return tuple(text.split())
     depths, found, start = _depths(text), [], 0
     for match in _SEPARATOR.finditer(text):
         if match.start() == 0 or depths[match.start() - 1] == 0:
@@ -247,6 +250,12 @@ def _both_signs(text: str) -> tuple[str, ...]:
     return (f"{before}+{after}".strip(), f"{before}-{after}".strip()) if sign else (text,)
 
 
+def _same_words(given: str, gold: str) -> bool | None:
+    if (_is_word(given) or _is_word(gold)) and _as_words(given) == _as_words(gold):
+        return True
+    return False if _is_word(gold) else None
+
+
 def _is_word(text: str) -> bool:
     return re.fullmatch(rf"{_TEXT}|[A-Za-z]{{4,}}(?:[' -][A-Za-z]+)*", text) is not None
 
@@ -256,4 +265,5 @@ def _as_words(text: str) -> str:
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    """Return a text without its blanks, but for those between digits: "1 2" is not 12."""
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)

@@ -128,7 +128,7 @@ def _compare_and_exit(question: dict[str, Any], writing: int, parent: int) -> No
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the request, which then sends no signal
             os._exit(1)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         same = same_answer(question["given"], question["gold"], equal_by_algebra)

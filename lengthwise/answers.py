@@ -18,18 +18,25 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-_BOX = re.compile(r"\\f?boxed\s*(?=\{)|\\boxed\s+([^\s{}$\\]+)")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+([^\s{}$\\]+)")
+_TO = r"answer\b(?:\s+to\b[^.\n:]{1,80}?)?[*_ \t]*"
 _SENTENCES = (
-    re.compile(r"\bfinal\s+answer(?:\s+is)?\s*[:：]?\**\s*(?:is\b)?[:：]?", re.IGNORECASE),
-    re.compile(r"\b(?:the|my|our)\s+answer\s+is\b\s*[:：]?|^\W*answer\W*[:：]", re.IGNORECASE | re.MULTILINE),
-    re.compile(r"####"),
+    re.compile(rf"\bfinal\s+{_TO}(?:is\b\s*[:：]?|[:：]|\n)", re.IGNORECASE),
+    re.compile(
+        rf"\b(?:the|my|our)\s+(?:correct\s+|right\s+|best\s+)?{_TO}is\b\s*[:：]?|^\W*answer\W*[:：]",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    # A number that has the line to itself: Markdown's headings begin so, too.
+    re.compile(r"####\s*(?=[-−]?\\?\$?\s*(?:[\d.][\d,./]*)?\d%?(?:[ \t]+[A-Za-z]+){0,2}[ \t.]*(?:\n|$))"),
     re.compile(r"(?:最终)?答案(?:是|为|：|:)\s*[:：]?"),
 )
 """What stands before the answer, surest first."""
 _MATHS = re.compile(
     r"\$\$(.+?)\$\$|\$(?!\d[\d,.]*(?:[\s.,;]|$))(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
 )
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|\*|$)|[。！？;；]")
+_SENTENCE_END = re.compile(
+    r"\n|[.!?](?=\s|\*|$)|[。！？;；]|,\s+(?!and\b|or\b)(?=[a-z]{2,})|\s+(?:because|since)\b"
+)
 _NUMBER = re.compile(r"[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:\s*\\?%)?|[-−]?\.\d+")
 
 
@@ -99,7 +106,7 @@ def choice_letter(text: str, num_choices: int) -> str | None:
 
     Args:
         text: the reply without its thinking part.
-        num_choices: the letters are the first so many.
+        num_choices: the letters are the first so many, at least 2.
 
     Example:
         >>> choice_letter("A cat is a mammal, so (B) is right.", 4)
@@ -178,13 +185,11 @@ def _leading_letter(text: str, letters: str, *, any_case: bool = False) -> str |
 def _alone(letters: str) -> re.Pattern[str]:
     """Return the pattern of a letter that stands alone, in brackets, in bold, named or bare."""
     both = letters + letters.lower()
-    words = "".join(letter for letter in letters if letter in "AI")
-    others = "".join(letter for letter in letters if letter not in "AI") or "(?!)"
-    bare = f"[{others}]" if others != "(?!)" else others
+    others = letters.replace("A", "").replace("I", "")
     return re.compile(
-        rf"[(（\[]\s*([{both}])\s*[)）\]]|\*\*\s*([{letters}])\b|\b[Oo]ption\s+([{both}])\b"
-        rf"|\b[Cc]hoice\s+([{both}])\b|(?<![\w'’.-])({bare})(?![\w'’-])"
-        rf"|(?<![\w'’.-])([{words or letters}])(?=\s*(?:[.,;:!)]|\n|$))(?!\.\w)"
+        rf"[(（\[]\s*([{both}])\s*[)）\]]|\*\*\s*([{letters}])\b"
+        rf"|\b(?:[Oo]ption|[Cc]hoice)(?:\s+is)?\s+([{both}])\b|(?<![\w'’.-])([{others}])(?![\w'’-])"
+        rf"|(?<![\w'’.-])([{letters}])(?=\s*(?:[.,;:!)]|\n|$))(?!\.\w)"
     )
 
 
