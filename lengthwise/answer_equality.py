@@ -44,7 +44,11 @@ _FRACTION = re.compile(
 _BLANKS_ONLY = re.compile(r"[-+]?[\d.]+(?:\s+[-+]?[\d.]+)+")
 _NUMERAL = re.compile(r"([0-9A-Z]+)(?:_\{?(\d{1,2})\}?)?")
 _NAMED = re.compile(r"[A-Za-z]\s*(?:=|\\in\b)([^=]+)", re.DOTALL)
-_SEPARATOR = re.compile(r",|;|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\overline\{?(\d+)\}?")
+_GROUPING = r"(?<=\d),(?=\d{3}(?!\d))"
+_AND = r";|\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b"
+_SEPARATOR = re.compile(rf",|{_AND}")
+_SEPARATOR_UNBRACKETED = re.compile(rf"(?!{_GROUPING}),|{_AND}")
 
 Algebra = Callable[[str, str], bool]
 """Tells whether an answer equals the reference answer; only asked of what the writing does not tell."""
@@ -92,12 +96,10 @@ def same_answer(given: str, gold: str, algebra: Algebra | None = None) -> bool |
         return numerals[0][1] == numerals[1][1] and len(bases) == 1
     parts = answer_parts(given), answer_parts(gold)
     if parts[0] or parts[1]:
-        verdict = _same_parts(
-            parts[0] or Parts("", (given,), ""), parts[1] or Parts("", (gold,), ""), algebra
-        )
+        verdict = _same_parts(parts[0] or _single(given), parts[1] or _single(gold), algebra)
     else:
         verdict = _same_words(given, gold)
-    return algebra(given, gold) if verdict is None and algebra else verdict
+    return algebra(_as_latex(given), _as_latex(gold)) if verdict is None and algebra else verdict
 
 
 def plain_maths(text: str) -> str:
@@ -148,6 +150,13 @@ def read_number(text: str) -> Number | None:
     scientific = _SCIENTIFIC.fullmatch(bare)
     if scientific:
         return Number(Fraction(scientific[1]) * Fraction(10) ** int(scientific[2]), is_percent)
+    repeating = _REPEATING.fullmatch(bare)
+    if repeating:
+        sign, whole, once, again = repeating.groups()
+        value = int(whole + once + again) - int(whole + once or 0)
+        return Number(
+            Fraction(value * (-1 if sign else 1), 10 ** len(once) * (10 ** len(again) - 1)), is_percent
+        )
     return None
 
 
@@ -172,12 +181,17 @@ def answer_parts(text: str) -> Parts | None:
     opening, inner, closing = "", text, ""
     if len(text) > 2 and _depths(text)[-1:] == [0] and 0 not in _depths(text)[:-1] and text[0] in "([{":
         opening, inner, closing = text[0], text[1:-1], text[-1]
-    elements = _split(inner)
+    elements = _split(inner, _SEPARATOR if opening else _SEPARATOR_UNBRACKETED)
     if opening in ("", "{"):
         elements = tuple(sign for element in elements for sign in _both_signs(element))
     if (len(elements) < 2 and opening != "{") or not all(elements):
         return None
     return Parts(opening, elements, closing)
+
+
+def _single(text: str) -> Parts:
+    """Return one thing as a list: beside a list, "100,200" is one, too."""
+    return Parts("", tuple(text.split(",")) if _GROUPED.fullmatch(text) else (text,), "")
 
 
 def _same_parts(given: Parts, gold: Parts, algebra: Algebra | None) -> bool | None:
@@ -231,14 +245,14 @@ def _depths(text: str) -> list[int]:
     return found
 
 
-def _split(text: str) -> tuple[str, ...]:
-    r"""Split at the commas, and the words "and" and "or", outside all brackets; a grouped number is one thing."""
-    if _GROUPED.fullmatch(text.strip()) or "\\begin" in text:
+def _split(text: str, separator: re.Pattern[str]) -> tuple[str, ...]:
+    r"""Split at the commas, and the words "and" and "or", outside all brackets."""
+    if "\\begin" in text:
         return (text.strip(),)
     if _BLANKS_ONLY.fullmatch(text.strip()):
         return tuple(text.split())
     depths, found, start = _depths(text), [], 0
-    for match in _SEPARATOR.finditer(text):
+    for match in separator.finditer(text):
         if match.start() == 0 or depths[match.start() - 1] == 0:
             found.append(text[start : match.start()].strip())
             start = match.end()
@@ -262,6 +276,15 @@ def _is_word(text: str) -> bool:
 
 def _as_words(text: str) -> str:
     return " ".join(re.sub(_TEXT, r"\1", text).casefold().split()).strip(" ().")
+
+
+def _as_latex(text: str) -> str:
+    """Return an expression in which a few things that are written as in a program are written as in LaTeX."""
+    text = re.sub(
+        r"(?<![\\A-Za-z])(pi|sqrt)(?![A-Za-z])", r"\\\1", text.replace("**", "^").replace("*", r"\cdot ")
+    )
+    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
+    return text if re.search(r"[(\[]", text) else re.sub(_GROUPING, "", text)
 
 
 def _squeezed(text: str) -> str:

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lengthwise.answer_equality import same_answer
@@ -116,8 +117,10 @@ class AnswerProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         self._end()
         environment = {key: value for key, value in os.environ.items() if key != OWNER}
-        # -P: files of the folder we happen to be in must not pass for modules.
-        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "CUDA_VISIBLE_DEVICES": ""}
+        # Our own folder alone, and -P: files beside the user's script, or where we happen to be, must not pass for
+        # modules of the library.
+        folders = [str(Path(__file__).resolve().parents[1]), environment.get("PYTHONPATH", "")]
+        environment |= {"PYTHONPATH": os.pathsep.join(filter(None, folders)), "CUDA_VISIBLE_DEVICES": ""}
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self.worker],

@@ -61,7 +61,7 @@ def with_worker(tmp_path: Path, monkeypatch) -> Iterator[Callable[[str], AnswerP
 
     def make(program: str, seconds: float = 30) -> AnswerProcess:
         (tmp_path / "own_worker.py").write_text(program)
-        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
         made.append(AnswerProcess(seconds=seconds, worker="own_worker"))
         return made[-1]
 
@@ -169,9 +169,12 @@ def test_a_program_that_does_not_start_is_named(with_worker):
         with_worker("raise SystemExit(7)").compare("x", "y")
 
 
-def test_files_of_the_current_folder_are_no_modules(process, tmp_path, monkeypatch):
-    (tmp_path / "sympy.py").write_text("raise RuntimeError('the wrong one')")
+def test_files_of_the_users_folders_are_no_modules(process, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a relative one would mean another folder
+    for name in ("re.py", "sympy.py"):
+        (tmp_path / name).write_text("raise RuntimeError('the wrong one')")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     assert process.compare("x + y", "y + x") == Comparison(True)
 
 
