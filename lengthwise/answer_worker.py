@@ -2,7 +2,7 @@
 
 One line of JSON asks, one line answers, in the order asked: {"given", "gold", "seconds"} is answered by
 {"verdict": "same" | "different" | "timed out" | "crashed"}, with `detail` where there is more to say. The first
-line written is {"verdict": "ready"}, or "unusable" where math-verify cannot be loaded.
+line written is {"verdict": "ready"}, or "unusable" where math-verify cannot be used.
 
 This process has one thread and only waits. Each comparison runs in a child forked from it, where the library is
 already loaded: a child that hangs, even inside one multiplication that no signal handler or thread can
@@ -33,6 +33,12 @@ MEMORY_BYTES = 4 * 2**30
 _WARM_UP = (
     (r"\frac{x^2}{2} + \sqrt{3}", r"\sqrt{3} + 0.5x^2"),
     (r"\{1, \pi\} \cup (2, 3]", r"(2, 3] \cup \{1, \pi\}"),
+    (r"\begin{pmatrix} 1/2 \\ -3 \end{pmatrix}", r"\begin{pmatrix} \frac12 \\ -3 \end{pmatrix}"),
+    (r"3(a + b)(a - b) = 0", r"3a^2 - 3b^2 = 0"),
+    (r"2\sin x \cos x", r"2\cos x \sin x"),
+    (r"\frac{2\sqrt{5} + 7}{4}", r"\frac{7}{4} + \frac{\sqrt{5}}{2}"),
+    (r"\frac{12\pi}{4^2}", r"\frac{3}{4}\pi"),
+    (r"6 - 5i + n^{10}", r"n^{10} - 5i + 6"),
 )
 """Compared at the start: the parser fills its tables with what it meets, and each child would fill them anew."""
 
@@ -51,7 +57,7 @@ def main() -> int:
         for given, gold in _WARM_UP:
             assert equal_by_algebra(given, gold)
     except Exception as error:
-        _write(answers, {"verdict": "unusable", "detail": f"math-verify cannot be loaded: {error}"})
+        _write(answers, {"verdict": "unusable", "detail": f"math-verify cannot be used: {error!r}"})
         return 1
     _write(answers, {"verdict": "ready"})
     pending = b""

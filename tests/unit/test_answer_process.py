@@ -160,7 +160,7 @@ def test_what_a_library_prints_is_no_answer(with_worker):
 
 def test_a_library_that_is_missing_is_named(with_worker):
     lacks = with_worker(REAL.format("import sys\nsys.modules['math_verify'] = None"))
-    with pytest.raises(ComparisonFailed, match=r"did not start: math-verify cannot be loaded: .*math_verify"):
+    with pytest.raises(ComparisonFailed, match=r"did not start: math-verify cannot be used: .*math_verify"):
         lacks.compare("x", "y")
 
 
