@@ -222,7 +222,7 @@ def paired_difference(
     b: Sequence[float],
     *,
     clusters: Sequence[Hashable] | None = None,
-    summary: Literal["mean", "median"] = "mean",
+    summary: Literal["mean", "median", "rmse"] = "mean",
     seed: int = 0,
     confidence: float = 0.95,
     num_resamples: int = 9999,
@@ -230,8 +230,8 @@ def paired_difference(
     """Return summary(a) - summary(b) over the same items in the same order.
 
     Means get a t interval on the differences and its p-value; where every value is 0 or 1 and no two items
-    share a cluster, the p-value is McNemar's exact one. Medians get a percentile interval by resampling
-    whole clusters with both values of each item, and the p-value from the same draws.
+    share a cluster, the p-value is McNemar's exact one. Medians and roots of mean squares get a percentile
+    interval by resampling whole clusters with both values of each item, and the p-value from the same draws.
 
     No p-value is below `least_p_value`: with few items both rest on a spread that few items do not show, and
     resampling three items that all rose never draws a fall. Where the differences have no spread there is no
@@ -244,7 +244,7 @@ def paired_difference(
         summary: how the metric is summed up.
         seed: of the resampling.
         confidence: coverage of the interval.
-        num_resamples: draws, for medians.
+        num_resamples: draws, for medians and roots of mean squares.
 
     Raises:
         ValueError: if the shapes differ, or the values are empty or hold None, NaN or an infinity.
@@ -258,8 +258,9 @@ def paired_difference(
     first, second = _checked(a, "a"), _checked(b, "b")
     groups = _groups(clusters, len(first))
     num_clusters = len(set(groups))
-    if summary == "median":
-        return _median_difference(first, second, groups, seed, confidence, num_resamples)
+    if summary != "mean":
+        statistic = _median if summary == "median" else _root_mean_square
+        return _resampled_difference(first, second, statistic, groups, seed, confidence, num_resamples)
     found = mean_interval(
         [x - y for x, y in zip(first, second, strict=True)], clusters=clusters, confidence=confidence
     )
@@ -344,9 +345,20 @@ def exact_mcnemar(num_won: int, num_lost: int) -> float:
     return float(binomtest(num_won, num_won + num_lost, 0.5).pvalue)
 
 
-def _median_difference(
+def _median(values: Any) -> Any:
+    import numpy as np
+
+    return np.median(values, axis=-1)
+
+
+def _root_mean_square(values: Any) -> Any:
+    return (values**2).mean(axis=-1) ** 0.5
+
+
+def _resampled_difference(
     a: list[float],
     b: list[float],
+    statistic: Callable[[Any], Any],
     groups: list[Hashable],
     seed: int,
     confidence: float,
@@ -357,7 +369,7 @@ def _median_difference(
     first, second = np.asarray(a), np.asarray(b)
 
     def difference(rows: Any) -> Any:
-        return np.median(first[rows], axis=-1) - np.median(second[rows], axis=-1)
+        return statistic(first[rows]) - statistic(second[rows])
 
     draws = _resampled(difference, groups, seed, confidence, num_resamples, scale=[*a, *b])
     p_value = None
@@ -366,7 +378,7 @@ def _median_difference(
         tail = 1 + min(int((draws.values <= 0).sum()), int((draws.values >= 0).sum()))
         p_value = max(min(1.0, 2 * tail / (num_resamples + 1)), least_p_value(len(set(groups))))
     return PairedDifference(
-        estimate=float(np.median(first) - np.median(second)),
+        estimate=float(statistic(first) - statistic(second)),
         stderr=draws.stderr,
         low=draws.low,
         high=draws.high,

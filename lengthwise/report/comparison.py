@@ -183,11 +183,11 @@ def compare(base: Run, other: Run) -> list[Comparison]:
 
 
 def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Score) -> Comparison | None:
-    pairs = pair(task, theirs, score.metric)
+    pairs = pair(task, theirs, score.metric, score.summary)
     if not pairs:
         return None
     found = _difference(pairs, score.summary)
-    middle = _median if score.summary == "median" else _mean
+    middle = {"median": _median, "rmse": _root_mean_square}.get(score.summary, _mean)
     return Comparison(
         task=task.name,
         metric=score.metric,
@@ -209,15 +209,19 @@ def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Scor
     )
 
 
-def pair(task: Task, theirs: Task, metric: str) -> list[Pair]:
-    """Align two runs' items by id and prompt: the same id with another prompt is another item."""
+def pair(task: Task, theirs: Task, metric: str, summary: str = "mean") -> list[Pair]:
+    """Align two runs' items by id and prompt: the same id with another prompt is another item.
+
+    An item's value is the mean of its replies; of `rmse` the root of their mean square, as the summary squares each.
+    """
+    of_replies = _root_mean_square if summary == "rmse" else _mean
     mine, others = _by_item(task, metric), _by_item(theirs, metric)
     return [
         Pair(
             id=key[0],
             cluster=mine[key][0][0].cluster,
-            before=_mean([v for _, v in mine[key]]),
-            after=_mean([v for _, v in others[key]]),
+            before=of_replies([v for _, v in mine[key]]),
+            after=of_replies([v for _, v in others[key]]),
             base=mine[key][0][0],
             other=others[key][0][0],
         )
@@ -297,7 +301,7 @@ def _difference(pairs: Sequence[Pair], summary: str) -> PairedDifference:
         [p.after for p in pairs],
         [p.before for p in pairs],
         clusters=[p.cluster for p in pairs],
-        summary="median" if summary == "median" else "mean",
+        summary="median" if summary == "median" else "rmse" if summary == "rmse" else "mean",
     )
 
 
@@ -319,6 +323,10 @@ def _prompts(task: Task) -> dict[str, set[str]]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return _mean([value * value for value in values]) ** 0.5
 
 
 def _median(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lengthwise import lengths
 from lengthwise.degeneration import REPETITIVE_FRAC
@@ -274,9 +274,14 @@ def _scores_of(outputs: list[Output]) -> dict[str, Score]:
 
 def estimate_of(outputs: Iterable[Output], metric: str, summary: str) -> Interval | None:
     """Return a metric's estimate over outputs as their evaluation would state it; None if none was scored."""
+    known: dict[str, Literal["median", "proportion", "rmse"]] = {
+        "median": "median",
+        "proportion": "proportion",
+        "rmse": "rmse",
+    }
     return summary_interval(
         ((o.id, o.cluster, value) for o in outputs if (value := o.metrics.get(metric)) is not None),
-        "median" if summary == "median" else "proportion" if summary == "proportion" else "mean",
+        known.get(summary, "mean"),
     )
 
 

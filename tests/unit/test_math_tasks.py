@@ -20,7 +20,7 @@ from lengthwise.answer_process import Comparison, ComparisonFailed
 from lengthwise.config import ConfigError
 from lengthwise.plugins import plugin_names
 from lengthwise.records import LengthTarget, Sample, user
-from lengthwise.statistics import summary_interval
+from lengthwise.statistics import paired_difference, summary_interval
 
 MATHS = (gsm8k, math500, aime)
 GSM8K = {"question": "Two and three?", "answer": "It is 2+3=<<2+3=5>>5.\n#### 5"}
@@ -206,6 +206,11 @@ class TestBudgets:
         assert found.estimate == pytest.approx(12.5**0.5)  # of 9 and 16
         assert found.stderr == pytest.approx(3.5 / (2 * 12.5**0.5))
         assert found.method == "t, of the squares"
+        change = paired_difference([1.0, 1.0, -1.0, 1.0] * 3, [3.0, -3.0, 3.0, 3.0] * 3, summary="rmse")
+        assert (change.estimate, change.n) == (-2.0, 12)
+        some = paired_difference([1.0, -7.0, 1.0, 5.0], [3.0, 4.0, 0.0, 5.0], summary="rmse")
+        assert some.estimate == pytest.approx(19**0.5 - 12.5**0.5)
+        assert some.low is not None and some.high is not None and some.low < some.estimate < some.high
         exact = summary_interval([("a", "a", 0.0), ("b", "b", 0.0)], "rmse")
         assert exact is not None and (exact.estimate, exact.low) == (0.0, None)
 
