@@ -30,7 +30,8 @@ class Metric:
     """None: neither is better."""
     summary: Summary = "mean"
     pass_at_k: bool = False
-    """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k."""
+    """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k. One metric of a
+    task at most, since the name pass@k says nothing of it."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
@@ -84,7 +85,10 @@ class Task(Protocol):
     Optional further members: `DATA_FILE`, the published file's name, which is looked for in the run's
     `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None);
     `cluster(sample) -> str | None`, which names what different prompts share that makes their scores depend on
-    each other (one question asked for nine lengths): without it, only equal prompts are a cluster.
+    each other (one question asked for nine lengths): without it, only equal prompts are a cluster;
+    `score_tokens(sample, num_tokens) -> dict[str, float]`, for metrics that rest on the generated tokens, those of
+    the thinking part included (None: unknown), beside those of `score`; `read_target(row) -> str`, the reference
+    answer of a row: `lengthwise score` then asks a row for that, and not for a length.
     """
 
     VERSION: int
@@ -144,6 +148,8 @@ def score_completion(
     """
     given = task.score(sample, text, finish_reason)
     score = given if isinstance(given, Score) else Score(metrics=given, answer=text)
+    score_tokens = getattr(task, "score_tokens", None)
+    of_tokens = {} if score_tokens is None else score_tokens(sample, num_tokens)
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
@@ -163,7 +169,11 @@ def score_completion(
             "tokens": None if num_tokens is None else num_tokens - num_reasoning_tokens,
         },
         "filtered_resps": [score.answer],
-        "metrics": {**score.metrics, **({} if num_tokens is None else {"num_tokens": num_tokens})},
+        "metrics": {
+            **score.metrics,
+            **of_tokens,
+            **({} if num_tokens is None else {"num_tokens": num_tokens}),
+        },
         "unscored": dict(score.unscored),
         "notes": dict(score.notes),
         "flags": found,

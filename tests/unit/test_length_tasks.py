@@ -100,7 +100,7 @@ class TestAllTargets:
         samples = load(tlg, questions, targets="all")
         texts = [words(50 if one.metadata["question"] in "012" else 900) for one in samples]
         found = summary(tlg, samples, texts)["overall"]["fm"]
-        assert (found["n"], found["method"]) == (54, "t, clustered")
+        assert (found["n"], found["method"]) == (54, "wilson, clustered (6 clusters, 5 degrees of freedom)")
         assert found["stderr"] == pytest.approx(0)  # each question meets one target: the clusters agree
 
     def test_arena_hard_rows_are_read_and_their_own_cluster_is_not_taken(self, tmp_path):
@@ -256,7 +256,7 @@ class TestLifeBenchOptions:
         samples = load(lifebench, write_jsonl(tmp_path / "d.jsonl", rows))
         assert [lifebench.cluster(samples[n]) for n in (0, 29, 30, 89)] == ["a", "a", "b", "c"]
         found = summary(lifebench, samples, [words(100)] * 90)["overall"]["ls"]
-        assert (found["n"], found["method"]) == (90, "t, clustered")
+        assert (found["n"], found["method"]) == (90, "t, clustered (3 clusters, 2 degrees of freedom)")
 
     @pytest.mark.parametrize(
         ("produced", "expected"),
