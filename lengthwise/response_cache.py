@@ -117,6 +117,11 @@ class ResponseCache:
         return (self._clock() - stored_at).total_seconds() > self._max_age_days * _SECONDS_A_DAY
 
 
+def open_cache(folder: str | None, max_age_days: float | None = None) -> ResponseCache | None:
+    """Return the cache that a config asks for; None if it asks for none."""
+    return None if folder is None else ResponseCache(Path(folder).expanduser(), max_age_days=max_age_days)
+
+
 def may_be_shared(sampling: Sampling, role: str) -> bool:
     """Return whether a call's answer may be another run's: a greedy one, or a judge's.
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from engines_that_count import Counting
 
+from evals.plan import EvalConfig
 from lengthwise.budget import LimitReached, Limits, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
@@ -23,7 +24,7 @@ from lengthwise.engines.openai_http import Config as HttpConfig
 from lengthwise.engines.openai_http import Engine as Http
 from lengthwise.journal import Journal
 from lengthwise.records import Completion, Usage, user
-from lengthwise.response_cache import ResponseCache, may_be_shared, response_key
+from lengthwise.response_cache import ResponseCache, may_be_shared, open_cache, response_key
 
 GREEDY = Sampling(temperature=0.0, max_tokens=20)
 WARM = replace(GREEDY, temperature=0.7)
@@ -251,6 +252,17 @@ def test_a_folder_that_takes_no_more_warns_once_and_the_run_goes_on(cache, monke
     cache.put(KEY, [REPLY])
     assert [record.getMessage().partition(": cannot")[0] for record in caplog.records] == ["response_cache"]
     assert "No space left" in caplog.text
+
+
+def test_a_config_may_ask_for_none(tmp_path):
+    assert open_cache(None) is None
+    opened = open_cache(str(tmp_path / "c"), 3.0)
+    assert opened is not None and opened.folder == tmp_path / "c"
+
+
+def test_an_age_that_no_answer_can_have_is_refused():
+    with pytest.raises(ConfigError, match=r"response_cache_max_age_days is 0: it must be above 0, or null"):
+        EvalConfig(model="m", tasks=["longen"], response_cache_max_age_days=0.0)
 
 
 WRITER = """
