@@ -85,13 +85,13 @@ class Config:
         for name in ("num_servers", "tensor_parallel_size", "cpu_kv_cache_gib", "max_in_flight"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"engine.{name} is {value}: it must be at least 1")
+                raise ValueError(f"{name} is {value}: it must be at least 1")
         for name in ("start_seconds", "timeout_seconds"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"engine.{name} is {getattr(self, name)}: give seconds above 0")
+                raise ValueError(f"{name} is {getattr(self, name)}: give seconds above 0")
         for name in self.server_options:
             if name.replace("-", "_") in _OURS:
-                raise ConfigError(f"engine.server_options.{name} is chosen by the engine: leave it out")
+                raise ValueError(f"server_options.{name} is chosen by the engine: leave it out")
 
 
 class Engine:
