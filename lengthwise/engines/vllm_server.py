@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError, option
@@ -24,7 +25,7 @@ from lengthwise.devices import best_dtype, has_cuda
 from lengthwise.engines import openai_http
 from lengthwise.engines.base import Capabilities, EngineDead, EngineError, Sampling
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer
-from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank
+from lengthwise.engines.lora_slots import LoraSlots, lora_rank, served_rank
 from lengthwise.engines.machine_shares import (
     CORES,
     binding,
@@ -132,11 +133,9 @@ class Engine:
         shares = _shares(self.config)
         scratch = Scratch()
         self._open.callback(scratch.remove)
-        slot = None
-        if self._ref.adapter is not None:
-            rank = served_rank(self.config.max_lora_rank or lora_rank(self._ref.adapter))
-            slot = LoraSlots(scratch.path, self._ref.path).slot(self._ref.adapter, rank)
-        arguments = self._arguments(slot)
+        arguments = command_line(
+            self._flags() | self._adapter_flags(scratch.path) | self.config.server_options
+        )
         ports = free_ports(len(shares))
         self._servers = ServerProcesses(f"vllm_server: {self.model}", scratch.path)
         commands = [
@@ -151,12 +150,12 @@ class Engine:
         self._obituary = asyncio.create_task(self._servers.wait_until_all_are_gone())
         await self._connect([f"http://127.0.0.1:{port}/v1" for port in ports])
 
-    def _arguments(self, slot: LoraSlot | None) -> list[str]:
-        """Return the server's flags, the port left out."""
+    def _flags(self) -> dict[str, Any]:
+        """Return the flags of a server of the base, the port left out."""
         config, on_cpu = self.config, not has_cuda()
         flags: dict[str, Any] = {
             "model": str(self._ref.path),
-            "served_model_name": self.model if slot is None else "base",
+            "served_model_name": self.model,
             "host": "127.0.0.1",
             "dtype": best_dtype() if config.dtype == "auto" else config.dtype,
             "max_model_len": config.max_model_len,
@@ -175,11 +174,20 @@ class Engine:
             flags["enable_chunked_prefill"] = False
         else:
             flags["gpu_memory_utilization"] = config.gpu_memory_utilization
-        if slot is not None:
-            rank = served_rank(config.max_lora_rank or lora_rank(slot.folder))
-            lora = {"name": self.model, "path": str(slot.folder)}
-            flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": lora}
-        return command_line(flags | config.server_options)
+        return flags
+
+    def _adapter_flags(self, scratch: Path) -> dict[str, Any]:
+        """Return the flags that have the adapter, checked and copied, answer under the model's name."""
+        if self._ref.adapter is None:
+            return {}
+        rank = served_rank(self.config.max_lora_rank or lora_rank(self._ref.adapter))
+        slot = LoraSlots(scratch, self._ref.path).slot(self._ref.adapter, rank)
+        return {
+            "served_model_name": "base",  # asked for by nobody
+            "enable_lora": True,
+            "max_lora_rank": rank,
+            "lora_modules": {"name": self.model, "path": str(slot.folder)},
+        }
 
     async def _connect(self, urls: Sequence[str]) -> None:
         config = self.config
