@@ -78,9 +78,26 @@ class EvalConfig(Limits):
         help="replaces the tasks' defaults: temperature, top_p, top_k, repetition_penalty, max_tokens, stop",
     )
     max_concurrent_samples: int = option(256, help="samples under way at once (at least 1)", operational=True)
+    response_cache: str | None = option(
+        None,
+        help="folder of greedy answers and judgements that runs share: a call that any of them has made of the same "
+        "weights and settings is not made again. It repeats answers that would differ by a batch's rounding, and of a "
+        "remote server knows the name and address only",
+        operational=True,
+    )
+    response_cache_max_age_days: float | None = option(
+        None,
+        help="ask anew what the cache has held for longer; null keeps answers for good",
+        operational=True,
+    )
 
     def __post_init__(self) -> None:
         """Refuse numbers below 1 and an empty list of tasks."""
+        age = self.response_cache_max_age_days
+        if age is not None and age <= 0:
+            raise ConfigError(
+                f"response_cache_max_age_days is {age:g}: it must be above 0, or null for no limit"
+            )
         for name in ("limit", "num_samples", "max_concurrent_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

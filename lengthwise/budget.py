@@ -135,6 +135,8 @@ class Meter:
     usage: Usage = field(default_factory=Usage)
     num_calls: int = 0
     limits: Limits = field(default_factory=Limits)
+    num_cached_calls: int = 0
+    """Answers that a response cache had: not among `num_calls`, and at no cost."""
     fresh_tokens: int = 0
     """Tokens generated since this start."""
     clock: Callable[[], float] = time.monotonic
@@ -187,11 +189,13 @@ class Meter:
 
     def to_dict(self) -> dict[str, int]:
         """Return the totals for a manifest (tokens and calls of all starts)."""
+        cached_calls = {"num_cached_calls": self.num_cached_calls} if self.num_cached_calls else {}
         return {
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "num_calls": self.num_calls,
+            **cached_calls,
         }
 
     def cost_dict(self, num_kept: int) -> dict[str, float | None] | None:
@@ -213,6 +217,8 @@ class Meter:
             unit: what one of them is called.
         """
         text = f"{self.usage.completion_tokens:,} generated tokens in {self.num_calls:,} calls"
+        if self.num_cached_calls:
+            text += f", {self.num_cached_calls:,} answers from the cache"
         if self.cost_usd is None:
             return text
         text += f", {self.cost_usd:.4f} US dollars"

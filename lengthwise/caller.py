@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ from lengthwise.budget import Meter
 from lengthwise.engines.base import Capabilities, Engine, EngineError, Sampling
 from lengthwise.journal import Journal, call_key
 from lengthwise.records import Completion, Prompt, Usage, digest
+from lengthwise.response_cache import ResponseCache, may_be_shared, response_key
 
 
 @dataclass(kw_only=True)
@@ -27,6 +29,8 @@ class Caller:
     role: str = "model"
     adapter: str | None = None
     meter: Meter = field(default_factory=Meter)
+    cache: ResponseCache | None = None
+    """Answers of other runs, asked after the journal and before the engine; for greedy calls and a judge's."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """One entry per call, in order: what a row's provenance says of it."""
 
@@ -54,6 +58,9 @@ class Caller:
     ) -> list[Completion]:
         """Return `sampling.n` completions, from the journal if this call was finished before.
 
+        An answer from the cache goes into the journal too, so that a resumed run needs no cache; it cost nothing
+        in this run, and its usage says so.
+
         Raises:
             EngineError: if the engine has no answer after its own retries, or broke one off. Such a call is
                 not in the journal: a resumed run makes it again.
@@ -70,8 +77,33 @@ class Caller:
         )
         completions = self.journal.get(key)
         if completions is None:
-            completions = await self._ask(prompt, sampling, key, salt)
+            completions = await self._recall_or_ask(prompt, sampling, key, salt)
         self.calls.append(_describe_call(self, step, attempt, sampling, completions))
+        return completions
+
+    async def _recall_or_ask(
+        self, prompt: Prompt, sampling: Sampling, key: str, salt: Sequence[Any]
+    ) -> list[Completion]:
+        if self.cache is None or not may_be_shared(sampling, self.role):
+            return await self._ask(prompt, sampling, key, salt)
+        _, _, step, attempt = salt
+        shared = response_key(
+            self.engine,
+            prompt,
+            sampling,
+            adapter=self.adapter,
+            role=self.role,
+            attempt=attempt,
+            chance=[self.run_seed, step],
+        )
+        # In threads: a folder on a slow mount would stall the other samples.
+        completions = await asyncio.to_thread(self.cache.get, shared)
+        if completions is None:
+            completions = await self._ask(prompt, sampling, key, salt)
+            await asyncio.to_thread(self.cache.put, shared, completions)
+            return completions
+        self.meter.num_cached_calls += 1
+        await self.journal.put(key, salt, completions)
         return completions
 
     async def _ask(

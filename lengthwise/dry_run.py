@@ -9,7 +9,7 @@ from lengthwise.models import check_model
 from lengthwise.records import Sample
 from lengthwise.run_dir import RunDir
 
-LOCAL_ENGINES = ("vllm", "hf")
+LOCAL_ENGINES = ("vllm", "vllm_server", "hf")
 """Engines that load weights on this machine, where a model id can be checked at once."""
 
 

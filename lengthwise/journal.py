@@ -58,6 +58,8 @@ class Journal:
         """Tokens of all calls held: what the run has paid for so far, its earlier starts included."""
         self.num_calls = 0
         """Calls paid for; a call that had to be made again counts each time."""
+        self.num_cached_calls = 0
+        """Calls that cost not a token: another run's answer stood in a response cache."""
         self.num_damaged = 0
         """Lines that could not be read and were set aside; their calls are made again."""
         self._offsets: dict[bytes, int] = {}
@@ -143,7 +145,10 @@ class Journal:
     def _take(self, key: bytes, usage: Usage, offset: int) -> None:
         self._offsets[key] = offset
         self.usage += usage
-        self.num_calls += 1
+        if usage == Usage():
+            self.num_cached_calls += 1
+        else:
+            self.num_calls += 1
 
     def _refusal(self, error: OSError) -> JournalError:
         return JournalError(

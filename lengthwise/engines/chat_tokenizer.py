@@ -149,6 +149,11 @@ class ChatTokenizer:
         """Return the number of tokens of a plain text."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
+    @property
+    def tags_are_hidden(self) -> bool:
+        """Whether a server that leaves special tokens out of its text leaves the thinking part's marks out too."""
+        return self.tags is not None and bool(self._special & {self.tags.open, self.tags.close})
+
     def begins_inside(self, prompt: Prompt) -> bool:
         """Tell whether a reply to `prompt` begins inside its thinking part."""
         if self.tags is None:
@@ -174,7 +179,7 @@ class ChatTokenizer:
             return completion
         ids = completion.token_ids or ()
         text = completion.text
-        if self._special & {self.tags.open, self.tags.close}:
+        if self.tags_are_hidden:
             text = self._text_with_tags(ids)
         answer, reasoning = split_reasoning(
             text,

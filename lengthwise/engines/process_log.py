@@ -20,6 +20,11 @@ _LABEL = r"(?:\([^)]*\) )?(?:[A-Z]+ \S+ \S+ \[[^\]]*\] )?"
 _ERROR = re.compile(rf"^{_LABEL}((?:\w+\.)*\w*(?:Error|Exception): \S.*)$", re.MULTILINE)
 _ELSEWHERE = re.compile(r"root cause|stack trace", re.IGNORECASE)
 _TAIL_BYTES = 1 << 20
+_MEMORY = re.compile(r"memory|: -9|killed", re.IGNORECASE)
+_LESS_MEMORY = (
+    "It takes less memory with a lower engine.max_model_len, and a lower engine.cpu_kv_cache_gib on CPU or "
+    "engine.gpu_memory_utilization on a GPU"
+)
 
 
 class ProcessLog:
@@ -59,11 +64,27 @@ class ProcessLog:
 
     def cause(self) -> str | None:
         """Return the last error named in the file."""
+        return find_cause(self._tail())
+
+    def last_line(self) -> str:
+        """Return the last line of the file that is not blank; empty if there is none."""
+        lines = self._tail().split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def failure(self, what: str, cause: str) -> str:
+        """Return one message that says what failed and why, what takes less memory, and where the rest is."""
+        message = f"engine: {what}: {cause.rstrip('.')}."
+        if _MEMORY.search(cause):
+            message += f" {_LESS_MEMORY}."
+        kept = self.keep()
+        return f"{message} The whole log: {kept}." if kept else message
+
+    def _tail(self) -> str:
         if not self.path.is_file():
-            return None
+            return ""
         with open(self.path, "rb") as file:
             file.seek(max(0, self.path.stat().st_size - _TAIL_BYTES))
-            return find_cause(file.read().decode("utf-8", "replace"))
+            return file.read().decode("utf-8", "replace")
 
     def keep(self) -> Path | None:
         """Copy the file to where it outlives the engine, and return its path; None if there is none."""

@@ -1,4 +1,4 @@
-"""vLLM in this process (AsyncLLM): one engine, continuous batching, prefix caching, adapters per request.
+"""vLLM in this process (AsyncLLM): continuous batching, prefix caching, replicas, adapters per request.
 
 What vLLM 0.32 does not do by itself is done here: base and adapter requests in one batch on CPU, adapters
 that changed on disk, a context that would be cut silently, engine processes that outlive a killed job.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from lengthwise.engines.base import (
 )
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer, token_ids
 from lengthwise.engines.lora_slots import LoraSlot, LoraSlots, lora_rank, served_rank, write_zero_adapter
+from lengthwise.engines.machine_shares import CORES, binding, core_groups, environment
 from lengthwise.engines.orphans import children_die_with_us
 from lengthwise.engines.process_log import ProcessLog, one_line
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
@@ -37,12 +37,7 @@ from lengthwise.engines.vllm_messages import completion_of, sampling_params
 from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Completion, Prompt
 
-_MEMORY = re.compile(r"memory|: -9|killed", re.IGNORECASE)
 _KILLED = "it logged no error, so it was killed, as the system does when memory runs out"
-_LESS_MEMORY = (
-    "It takes less memory with a lower engine.max_model_len, and a lower engine.cpu_kv_cache_gib on CPU or "
-    "engine.gpu_memory_utilization on a GPU"
-)
 
 
 @dataclass(kw_only=True)
@@ -62,6 +57,11 @@ class Config:
     max_loras: int = option(1, help="adapters in one batch", operational=True)
     max_lora_rank: int | None = option(None, help="largest rank served; default: the adapter's, else 16")
     tensor_parallel_size: int = option(1, help="GPUs one replica spans", operational=True)
+    data_parallel_size: int = option(
+        1,
+        help="replicas of the model, each with its own GPUs, or its share of the cores and a cpu_kv_cache_gib",
+        operational=True,
+    )
     gpu_memory_utilization: float = option(0.9, help="share of GPU memory vLLM may take", operational=True)
     cpu_kv_cache_gib: int = option(2, help="KV cache on CPU, GiB", operational=True)
     reasoning_tags: str | list[str] | None = option(AUTO, help=TAGS_HELP)
@@ -72,8 +72,11 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        """Refuse tags that are none."""
+        """Refuse tags that are none, and numbers of replicas that nothing can run on."""
         check_tags(self.reasoning_tags)
+        for name in ("tensor_parallel_size", "data_parallel_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
 
 class Engine:
@@ -137,7 +140,12 @@ class Engine:
             self._default_slot = self._slots.slot(zeros, self._max_rank)
         arguments = self._arguments(on_cpu)
         _refuse_unknown(arguments, [f.name for f in fields(AsyncEngineArgs)])
-        self._engine = self._start_processes(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)))
+        num_workers = self.config.tensor_parallel_size * self.config.data_parallel_size
+        cores = binding(core_groups(num_workers)) if on_cpu else ""
+        with environment(CORES, cores) if on_cpu else nullcontext():
+            self._engine = self._start_processes(
+                lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            )
         self.context_length = self._engine.model_config.max_model_len
 
     def _start_processes(self, start: Callable[[], Any]) -> Any:
@@ -151,23 +159,17 @@ class Engine:
             cause = one_line(error)
             if "root cause" in cause:  # one of its processes failed, and only its log says why
                 cause = log.cause() or cause
-            raise EngineError(self._failure(f"vLLM could not load {self.model}", cause)) from error
+            raise EngineError(
+                self._process_log.failure(f"vLLM could not load {self.model}", cause)
+            ) from error
         self._open.enter_context(log.capture_logger("vllm"))
         return engine
-
-    def _failure(self, what: str, cause: str) -> str:
-        """Return one message that says what failed and why, what takes less memory, and where the rest is."""
-        message = f"engine: {what}: {cause.rstrip('.')}."
-        if _MEMORY.search(cause):
-            message += f" {_LESS_MEMORY}."
-        kept = self._process_log.keep()
-        return f"{message} The whole log: {kept}." if kept else message
 
     def _dead(self) -> EngineDead:
         if not self._epitaph:  # every request under way meets the same death: one log is kept of it
             logged = self._process_log.cause()
             cause = f"the last error in its log is {logged}" if logged else _KILLED
-            self._epitaph = self._failure("vLLM's engine process died", cause)
+            self._epitaph = self._process_log.failure("vLLM's engine process died", cause)
         return EngineDead(f"{self._epitaph} Start the same command again to go on where it stopped")
 
     def _arguments(self, on_cpu: bool) -> dict[str, Any]:
@@ -178,6 +180,7 @@ class Engine:
             "max_model_len": config.max_model_len,
             "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
             "tensor_parallel_size": config.tensor_parallel_size,
+            "data_parallel_size": config.data_parallel_size,
             "disable_log_stats": True,
             # The prompt asks for JSON; without this a small model fills its budget with white space.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -319,7 +322,3 @@ def _set_environment() -> None:
     """Set what vLLM reads from the environment, before it is imported; the user's own settings win."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # "auto" reserves a core per engine and leaves half of a small machine idle.
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if cores:
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))

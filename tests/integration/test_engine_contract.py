@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from random_adapters import write_adapter
 
+from lengthwise.devices import num_cores
 from lengthwise.engines import build_engine, scripted
 from lengthwise.engines.base import ContextOverflow, Engine, EngineError, Sampling
 from lengthwise.engines.reasoning import ReasoningTags
@@ -57,7 +58,12 @@ class Served:
 
     @property
     def is_real(self) -> bool:
-        return self.name in ("hf", "vllm")
+        return self.name in ("hf", "vllm", "vllm_server")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether requests go over HTTP: one for each completion."""
+        return self.name in ("openai_http", "vllm_server")
 
     @property
     def num_logged(self) -> int:
@@ -69,7 +75,13 @@ class Served:
 
 @pytest.fixture(
     scope="module",
-    params=["scripted", "openai_http", pytest.param("hf", marks=REAL), pytest.param("vllm", marks=REAL)],
+    params=[
+        "scripted",
+        "openai_http",
+        pytest.param("hf", marks=REAL),
+        pytest.param("vllm", marks=REAL),
+        pytest.param("vllm_server", marks=[*REAL, pytest.mark.slow]),
+    ],
 )
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     name: str = request.param
@@ -84,7 +96,10 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             url = stack.enter_context(http_server(scripted_model()))
             engine = build_engine(spec | {"base_urls": [url], "prefill": True, "max_retries": 1}, "m")
         else:
-            more = {"cpu_kv_cache_gib": 1} if name == "vllm" else {}
+            more = {
+                "vllm": {"cpu_kv_cache_gib": 1},
+                "vllm_server": {"cpu_kv_cache_gib": 1, "num_servers": min(2, num_cores())},
+            }.get(name, {})
             engine = build_engine(spec | {"max_model_len": CONTEXT} | more, EMBEDDED)
         # One loop for the whole module: an engine lives on the loop it was started on.
         if name == "hf":
@@ -218,7 +233,7 @@ def test_as_many_completions_as_asked_for(served):
     assert [reply.num_tokens for reply in replies] == [8, 8, 8]
     assert [reply.usage.completion_tokens for reply in replies] == [8, 8, 8]
     assert replies[0].usage.prompt_tokens > 0
-    read_again = replies[0].usage.prompt_tokens if served.name == "openai_http" else 0  # a request for each
+    read_again = replies[0].usage.prompt_tokens if served.is_served else 0  # a request for each
     assert [reply.usage.prompt_tokens for reply in replies[1:]] == [read_again] * 2
 
 
@@ -247,7 +262,7 @@ def test_stop_strings_hold_for_each_of_several_completions(served):
     for reply in served.ask(STORY, sampling):  # they stop at different tokens
         assert "v" not in reply.text and "m" not in reply.text
         assert reply.token_ids is None or len(reply.token_ids) == reply.num_tokens
-        if served.is_real and reply.finish_reason == "stop":
+        if reply.token_ids is not None and served.is_real and reply.finish_reason == "stop":
             assert set("vm") & set(decode(reply)[len(reply.text) :])
             assert "<|im_end|>" not in decode(reply)  # no padding counted as text
 
@@ -376,12 +391,15 @@ def test_what_stands_before_a_closing_tag_is_no_answer(served, monkeypatch):
     whole = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=60))[0]
     before, _, after = whole.text.partition(" is")
     holder, name = (served.engine._tokenizer, "tags") if served.is_real else (served.engine, "_tags")
+    if served.name == "vllm_server":
+        holder, name = served.engine._client, "_tags"
+        monkeypatch.setattr(holder._tokenizer, "tags", ReasoningTags("", " is"))
     monkeypatch.setattr(holder, name, ReasoningTags("", " is"))
     stop = ("The",) if served.is_real else ()  # a server is not known to think
     (reply,) = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=60, stop=stop))
     assert (reply.reasoning, reply.text) == (before, after)  # the stop string did not stop the thinking
     assert reply.num_tokens == whole.num_tokens
-    if served.is_real:
+    if reply.token_ids is not None and served.is_real:
         assert decode(reply)[: len(before) + 3] == before + " is"
         assert len(decode(reply, slice(0, reply.num_reasoning_tokens))) == len(before) + 3
     (cut,) = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=2))

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from engine_jobs import gone_within, job_with, started_by
 from random_adapters import write_adapter
 
 from lengthwise.devices import best_dtype
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine, EngineError, Sampling
-from lengthwise.engines.orphans import OWNER
 from lengthwise.engines.scratch import remove_abandoned
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Prompt, user
@@ -228,73 +226,10 @@ def test_a_clean_stop_leaves_no_process(served):
     assert not scratch.exists()
 
 
-JOB = """
-import asyncio, json, sys
-from lengthwise.engines import open_engine
-from lengthwise.engines.base import Sampling
-from lengthwise.job import run_main
-from lengthwise.records import user
-
-async def main():
-    spec = {"name": "vllm", "max_model_len": 2048, "cpu_kv_cache_gib": 1, **json.loads(sys.argv[2])}
-    async with open_engine(spec, sys.argv[1]) as engine:
-        print("started", flush=True)
-        for _ in range(1000):
-            await asyncio.gather(*[
-                engine.generate(user(f"Write a long story about the number {i}."), Sampling(max_tokens=1000))
-                for i in range(4)
-            ])
-
-if __name__ == "__main__":
-    raise SystemExit(run_main(lambda: asyncio.run(main())))
-"""
-
-
-@contextmanager
-def job_with(folder: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Start a job that generates until it is stopped; its stderr is in the folder's file `log`."""
-    script = folder / "job.py"
-    script.write_text(JOB)
-    command = [sys.executable, str(script), EMBEDDED, json.dumps(options)]
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "TMPDIR": str(folder)}
-        )
-        yield process
-        process.kill()
-        process.wait()
-        for pid in started_by(process.pid):
-            os.kill(pid, signal.SIGKILL)
-
-
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with job_with(tmp_path) as process:
         yield process
-
-
-def started_by(owner: int) -> dict[int, str]:
-    """Return the processes, with their command lines, whose environment names `owner` as their engine's owner."""
-    mark = f"{OWNER}={owner}".encode()
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == owner:
-            continue
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue  # it has just ended, or belongs to someone else
-    return found
-
-
-def gone_within(seconds: float, owner: int) -> bool:
-    deadline = time.monotonic() + seconds
-    while started_by(owner):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def test_a_kill_while_it_generates_leaves_no_process_and_its_scratch_goes_at_the_next_start(job, tmp_path):
@@ -305,6 +240,16 @@ def test_a_kill_while_it_generates_leaves_no_process_and_its_scratch_goes_at_the
     job.kill()
     assert gone_within(10, job.pid), started_by(job.pid)
     assert len(remove_abandoned(tmp_path)) == 1
+
+
+def test_a_kill_of_two_replicas_leaves_no_process(tmp_path):
+    with job_with(tmp_path, data_parallel_size=2) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "started\n"
+        time.sleep(3)
+        assert sum("EngineCore" in command for command in started_by(job.pid).values()) == 2
+        job.kill()
+        assert gone_within(10, job.pid), started_by(job.pid)
 
 
 def test_an_engine_that_dies_ends_the_job_with_one_message(job, tmp_path):
