@@ -61,8 +61,17 @@ class Score:
 class Task(Protocol):
     """The members of a task module.
 
-    Optional further members: `DATA_FILE`, the published file's name, which is looked for in the run's
-    `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None).
+    Optional further members:
+
+    * `DATA_FILE`, the published file's name, which is looked for in the run's `data_dir`; `HUB`, the hub id that is
+      read where no data is named (without it, `load` gets None); `source(data)`, for a task that has its rows
+      from elsewhere: what the manifest is to say of them.
+    * `SAMPLING`, a whole `Sampling` in place of `TEMPERATURE` and `MAX_TOKENS`: a task with stop strings.
+    * `REQUIRES`, the capabilities that an engine must have; `async ask(sample, caller, sampling)`, which returns the
+      completions to score, for a task that has more to ask than one prompt.
+    * `configured(**options)`, for a task whose metrics depend on its options. It returns the task: an object
+      with the members of this class, and `LABEL`, its name. Its parameters are the options then, and the module
+      needs no member beside it but an empty `METRICS`.
     """
 
     VERSION: int

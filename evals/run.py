@@ -250,7 +250,11 @@ async def _answer(sample: Sample, planned: PlannedTask, caller: Caller, doc_id: 
     sampling = planned.sampling
     if sampling.max_tokens is not None:
         sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room) if room > 0 else None)
-    completions = await caller(prompt, sampling, step="generate")
+    ask = getattr(planned.task, "ask", None)
+    if ask is None:
+        completions = await caller(prompt, sampling, step="generate")
+    else:
+        completions = await ask(sample, caller, sampling)
     doc = doc_of(sample)
     base = {
         "doc_id": doc_id,  # lm-eval's key: the place among the samples drawn

@@ -21,8 +21,10 @@ from lengthwise.config import ConfigError, did_you_mean, option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import (
     Capabilities,
+    ContextOverflow,
     EngineDead,
     EngineError,
+    Likelihood,
     Sampling,
     room_for,
 )
@@ -33,7 +35,7 @@ from lengthwise.engines.process_log import ProcessLog, one_line
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.engines.scratch import Scratch
-from lengthwise.engines.vllm_messages import completion_of, sampling_params
+from lengthwise.engines.vllm_messages import completion_of, likelihood_of, likelihood_params, sampling_params
 from lengthwise.models import resolve_model
 from lengthwise.records import Completion, Prompt
 
@@ -80,7 +82,7 @@ class Engine:
     """A model served by vLLM in this process. Start it under `if __name__ == "__main__":`."""
 
     capabilities = Capabilities(
-        prefill=True, json_schema=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=False
+        prefill=True, json_schema=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=True
     )
 
     def __init__(self, model: str, config: Config, *, adapter: str | None = None):
@@ -235,20 +237,44 @@ class Engine:
         room = room_for(len(ids), sampling, self.context_length)
         lora = await self._lora(adapter)
         self._log.write("started", prompt, sampling, adapter)
-        output = await self._run(ids, sampling, room, lora)
+        asked = self._tokenizer.for_model(sampling)
+        output = await self._run(ids, lambda: sampling_params(asked, room), lora)
         self._log.write("finished", prompt, sampling, adapter)
         replies = [completion_of(output, index, self.model) for index in range(len(output.outputs))]
         return [self._tokenizer.separate(reply, prompt, sampling) for reply in replies]
 
-    async def _run(self, ids: list[int], sampling: Sampling, room: int, lora: Any) -> Any:
+    async def loglikelihood(
+        self, prompt: Prompt, continuation: str, *, adapter: str | None = None
+    ) -> Likelihood:
+        """Return how likely `continuation` follows the rendered prompt.
+
+        vLLM reads such a request whole, without its prefix cache, and generates one token for nothing.
+
+        Raises:
+            ContextOverflow: if prompt, continuation and that token do not fit the context.
+            EngineDead: if the engine is gone.
+            EngineError: for any other refusal of vLLM's.
+        """
+        ids, start = self._tokenizer.encode_with(prompt, continuation)
+        if len(ids) >= self.context_length:
+            raise ContextOverflow(
+                f"a prompt with its continuation of {len(ids)} tokens, and the one that vLLM generates, do not "
+                f"fit the context of {self.context_length}: serve a longer one (engine.max_model_len)"
+            )
+        lora = await self._lora(adapter)
+        self._log.write_likelihood("started", prompt, continuation, adapter)
+        output = await self._run(ids, likelihood_params, lora)
+        self._log.write_likelihood("finished", prompt, continuation, adapter)
+        return likelihood_of(output, start)
+
+    async def _run(self, ids: list[int], make_params: Callable[[], Any], lora: Any) -> Any:
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         output = None
         try:
-            params = sampling_params(self._tokenizer.for_model(sampling), room)
-            stream = self._engine.generate({"prompt_token_ids": ids}, params, uuid4().hex, lora_request=lora)
-            async for part in stream:
+            prompt = {"prompt_token_ids": ids}
+            async for part in self._engine.generate(prompt, make_params(), uuid4().hex, lora_request=lora):
                 output = part  # one, the last: see FINAL_ONLY
         except EngineDeadError as error:
             raise self._dead() from error

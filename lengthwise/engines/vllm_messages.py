@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import Likelihood, Sampling
 from lengthwise.records import Completion, Usage
 
 
@@ -29,6 +29,37 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> Any:
         logprobs=0 if sampling.logprobs else None,
         structured_outputs=structured,
         output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def likelihood_params() -> Any:
+    """Return vLLM's parameters of a request that is asked for the log-probabilities of its own prompt."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0,
+        max_tokens=1,  # vLLM generates at least one
+        prompt_logprobs=1,  # of each token there is, and of the likeliest one in its place
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def likelihood_of(output: Any, start: int) -> Likelihood:
+    """Return how likely the prompt's tokens from `start` on are, by a finished request's `prompt_logprobs`.
+
+    Entry i holds the log-probability of token i given those before it, and of the likeliest token there.
+    """
+    ids = output.prompt_token_ids
+    entries = [
+        (entry[token].logprob, max(other.logprob for other in entry.values()))
+        for token, entry in zip(ids[start:], output.prompt_logprobs[start:], strict=True)
+    ]
+    return Likelihood(
+        logprob=sum(own for own, _ in entries),
+        is_greedy=all(own >= likeliest for own, likeliest in entries),
+        num_prompt_tokens=len(ids),
     )
 
 
