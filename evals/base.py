@@ -31,7 +31,8 @@ class Metric:
     higher_is_better: bool = True
     summary: Summary = "mean"
     pass_at_k: bool = False
-    """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k."""
+    """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k. One metric of a
+    task at most, since the name pass@k says nothing of it."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
@@ -72,6 +73,10 @@ class Task(Protocol):
     * `configured(**options)`, for a task whose metrics depend on its options. It returns the task: an object
       with the members of this class, and `LABEL`, its name. Its parameters are the options then, and the module
       needs no member beside it but an empty `METRICS`.
+    * `score_tokens(sample, num_tokens) -> dict[str, float]`, for metrics that rest on the generated tokens, those of
+      the thinking part included (None: unknown), beside those of `score`.
+    * `read_target(row) -> str`, the reference answer of a row: `lengthwise score` then asks a row for that, and
+      not for a length.
     """
 
     VERSION: int
@@ -131,6 +136,8 @@ def score_completion(
     """
     given = task.score(sample, text, finish_reason)
     score = given if isinstance(given, Score) else Score(metrics=given, answer=text)
+    score_tokens = getattr(task, "score_tokens", None)
+    of_tokens = {} if score_tokens is None else score_tokens(sample, num_tokens)
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
@@ -144,7 +151,7 @@ def score_completion(
             "tokens": None if num_tokens is None else num_tokens - num_reasoning_tokens,
         },
         "filtered_resps": [score.answer],
-        "metrics": dict(score.metrics),
+        "metrics": {**score.metrics, **of_tokens},
         "unscored": dict(score.unscored),
         "notes": dict(score.notes),
         "flags": found,

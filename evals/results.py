@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.base import Metric, Task
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
-from lengthwise.statistics import Interval, summary_interval
+from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
+from lengthwise.statistics import Interval, mean_interval, summary_interval
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
@@ -59,6 +61,28 @@ def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | No
         metric.summary,
         seed=BOOTSTRAP_SEED,
     )
+
+
+def pass_estimates(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> dict[str, Interval]:
+    """Return pass@k of a 0/1 metric for k = 2, 4, 8 ... and all replies to a prompt; empty with one reply each.
+
+    Prompts are independent, and clusters as for `estimate`; the interval is Student's t over prompts. Where
+    prompts have different numbers of replies, the fewest set the largest k.
+
+    Example:
+        Of two prompts with 4 replies each, 1 and 0 of them right, pass@2 is (0.5 + 0) / 2 = 0.25.
+    """
+    scored = [row for row in rows if metric.name in row["metrics"]]
+    tries = Counter(row["id"] for row in scored)
+    right = Counter(row["id"] for row in scored if row["metrics"][metric.name] == 1)
+    cluster_of = {row["id"]: row["prompt_hash"] for row in scored}
+    clusters = list(cluster_of.values()) if len(set(cluster_of.values())) < len(cluster_of) else None
+    return {
+        f"pass@{k}": mean_interval(
+            [pass_at_k(n, right[item], k) for item, n in tries.items()], clusters=clusters
+        )
+        for k in pass_at_k_sizes(min(tries.values(), default=0))
+    }
 
 
 def summarise(task: Task, tally: Tally) -> dict[str, Any]:
@@ -129,7 +153,7 @@ def format_table(tasks: Mapping[str, Task], summaries: Mapping[str, Any]) -> str
                 continue  # the same rows as "all"
             groups += [(f"{kind} {value}", found) for value, found in members.items()]
         for label, found in groups:
-            for metric in tasks[name].METRICS:
+            for metric in [*tasks[name].METRICS, *_pass_metrics(tasks[name].METRICS, found)]:
                 lines.append([name, label, *_cells(metric, found)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
@@ -174,16 +198,25 @@ def _degenerate(flags: Mapping[str, Any]) -> str:
 def _estimates(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found = {}
     for metric in metrics:
-        interval = estimate(metric, rows)
-        if interval is not None:
-            found[metric.name] = {
-                "value": interval.estimate,
-                "stderr": interval.stderr,
-                "ci": [_clipped(metric, bound) for bound in (interval.low, interval.high)],
-                "n": interval.n,
-                "method": interval.method,
-            }
+        intervals = {metric.name: estimate(metric, rows)}
+        if metric.pass_at_k:
+            intervals |= pass_estimates(metric, rows)
+        for name, interval in intervals.items():
+            if interval is not None:
+                found[name] = {
+                    "value": interval.estimate,
+                    "stderr": interval.stderr,
+                    "ci": [_clipped(metric, bound) for bound in (interval.low, interval.high)],
+                    "n": interval.n,
+                    "method": interval.method,
+                }
     return found
+
+
+def _pass_metrics(metrics: Sequence[Metric], found: Mapping[str, Any]) -> list[Metric]:
+    """Return the pass@k that a group has, as metrics of the table."""
+    names = [name for name in found if name.startswith("pass@")]
+    return [replace(metric, name=name) for metric in metrics if metric.pass_at_k for name in names]
 
 
 def _clipped(metric: Metric, bound: float | None) -> float | None:

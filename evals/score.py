@@ -5,6 +5,8 @@ FILE is JSON Lines (or a .json list, or Parquet), one output a row, in one of th
 - {"output": ..., "length": 500}, or a length in words ("about 500 words", ">800"), or a length map
   {"min", "max", "unit", "relation"};
 - {"output": ..., "prompt": ...}: the length is read from the prompt's words;
+- {"output": ..., "target": ...} or, as in the task's own data, {"output": ..., "answer": ...}, for tasks that compare
+  with a reference answer, such as gsm8k: these need no length;
 - a row of our `samples_*.jsonl`.
 
 Further fields count where they are there: `finish_reason` (without it, whether a reply was cut is unknown,
@@ -44,6 +46,20 @@ FINISH_REASONS = {
 """How servers say why a reply ended. Any other word is unknown."""
 
 
+_REPLY_FIELDS = (
+    "output",
+    "resps",
+    "finish_reason",
+    "num_tokens",
+    "id",
+    "prompt",
+    "target",
+    "answer",
+    "solution",
+)
+"""What a row says of the reply, not of the question's kind."""
+
+
 @dataclass(kw_only=True)
 class ScoreConfig:
     """Score outputs that are already there; no model is loaded."""
@@ -52,12 +68,13 @@ class ScoreConfig:
     RENAMED: ClassVar[dict[str, str]] = {"skip_bad_rows": "on_bad_row: drop"}
 
     file: str = option(
-        help="JSON Lines, a .json list or Parquet: output with length or prompt, or our samples_*.jsonl"
+        help="JSON Lines, a .json list or Parquet: output with length, prompt or target, or our samples_*.jsonl"
     )
-    task: str = option(help="the task whose metrics to use, for example longbench_write, longen or tlg")
+    task: str = option(help="the task whose metrics to use, for example longbench_write, tlg or gsm8k")
     output: str | None = option(None, help="a new .json file for the results; null writes nothing")
     on_bad_row: Literal["raise", "drop"] = option(
-        "raise", help="what to do with rows that cannot be scored, for example without output or length"
+        "raise",
+        help="what to do with rows that cannot be scored, for example without output, length or target",
     )
 
 
@@ -162,20 +179,32 @@ def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
     texts = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
     if not texts or len(texts) < len(given):
         raise ValueError("no output: give the field output, a text (it may be empty)")
-    doc = row.get("doc")
-    metadata = {
-        **(doc if isinstance(doc, dict) else {}),
-        **({"language": row["language"]} if "language" in row else {}),
-    }
+    read_target = getattr(task, "read_target", None)
+    if read_target is None:
+        target, length = None, row_length(row)
+    else:
+        target, length = read_target(row), _length_of(row["requested"]) if row.get("requested") else None
+    metadata = _metadata(row, all_fields=read_target is not None)
     sample = Sample(
         id=row_id(row.get("id")) or str(given_row.place),
         messages=user(_prompt_of(row) or ""),
-        length=row_length(row),
+        target=target,
+        length=length,
         metadata=metadata,
     )
     finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), _num_tokens(row)
     known = {"id": sample.id, "prompt_hash": _prompt_hash(given_row, sample)}
     return [{**known, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts]
+
+
+def _metadata(row: Mapping[str, Any], *, all_fields: bool) -> dict[str, Any]:
+    """Return what a row says of its question: our `doc`, or else, where a task needs no length, its own fields."""
+    doc = row.get("doc")
+    if isinstance(doc, dict):
+        known = doc
+    else:
+        known = {key: value for key, value in row.items() if key not in _REPLY_FIELDS} if all_fields else {}
+    return {**known, **({"language": row["language"]} if "language" in row else {})}
 
 
 def _prompt_hash(row: Row, sample: Sample) -> str | None:

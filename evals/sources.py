@@ -55,16 +55,30 @@ class LoadedRows:
 
 
 def find_source(source: str | None) -> RowSource:
-    """Find a task's data: a file, a folder, a build's run folder, a hub id owner/name[:split], None: ours.
+    """Find a task's data: a file, a folder, a build's run folder, a hub id, None: ours.
+
+    A hub id is owner/name, with a split behind a colon, and with a subset owner/name/subset:split, whose colon stays
+    where the split is left open: without it, it could be a file's path.
 
     Raises:
         ConfigError: nothing is there.
+
+    Example:
+        >>> found = find_source("openai/gsm8k/main:test")
+        >>> found.name, found.subset, found.split
+        ('openai/gsm8k', 'main', 'test')
     """
     if source is None:
         return find_rows(str(SHIPPED_PROMPTS))
     name, colon, split = source.rpartition(":")
-    if colon and name.count("/") == 1 and not os.path.exists(source):
-        return find_rows(name, split=split or None)
+    if (
+        colon
+        and name.count("/") in (1, 2)
+        and not name.startswith((".", "/", "~"))
+        and not os.path.exists(source)
+    ):
+        owner, own_name, *subset = name.split("/")
+        return find_rows(f"{owner}/{own_name}", split=split or None, subset=subset[0] if subset else None)
     return find_rows(source, split=None)
 
 
@@ -102,7 +116,9 @@ def sort_rows(entries: Iterable[Entry], on_bad_row: BadRowPolicy, *, data: str) 
     )
 
 
-def row_sample(row: Mapping[str, Any], prompt: str | Prompt, length: LengthTarget) -> Sample:
+def row_sample(
+    row: Mapping[str, Any], prompt: str | Prompt, length: LengthTarget | None, *, target: str | None = None
+) -> Sample:
     """Return the sample of a source row; its fields other than id, prompt and length become metadata.
 
     In metadata NaN and the infinities are null: our outputs are JSON, which has no word for them.
@@ -112,6 +128,7 @@ def row_sample(row: Mapping[str, Any], prompt: str | Prompt, length: LengthTarge
     return Sample(
         id=row_id(row.get("id")) or sample_id(messages),
         messages=messages,
+        target=target,
         length=length,
         metadata=without_nan(rest),
     )
@@ -149,6 +166,28 @@ def text_field(row: Mapping[str, Any], *names: str) -> str:
         raise ValueError(f"{there[0]} is {shown(row[there[0]])}, expected a text")
     hint = did_you_mean(names[0], list(row)) if len(names) == 1 else ""
     raise ValueError(f"no text in {' or '.join(names)}: {hint or 'the row has ' + shown_keys(row)}")
+
+
+def answer_field(row: Mapping[str, Any], *names: str) -> str:
+    """Return the first of the named fields that holds a reference answer, a text or a number, as text.
+
+    Raises:
+        ValueError: naming the fields looked for and the fields there are.
+
+    Example:
+        >>> answer_field({"answer": 204}, "target", "answer"), answer_field({"answer": 0.5}, "answer")
+        ('204', '0.5')
+    """
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+            return f"{value:.0f}" if value == int(value) else str(value)
+    raise ValueError(
+        f"it has no reference answer to compare with: give a text or a number in {' or '.join(names)}; the row "
+        f"has {shown_keys(row)}"
+    )
 
 
 def doc_of(sample: Sample) -> dict[str, Any]:

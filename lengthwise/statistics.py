@@ -165,7 +165,7 @@ def median_interval(
 
 def summary_interval(
     replies: Iterable[tuple[Hashable, Hashable, float]],
-    summary: Literal["mean", "proportion", "median"] = "mean",
+    summary: Literal["mean", "proportion", "median", "rmse"] = "mean",
     *,
     seed: int = 0,
 ) -> Interval | None:
@@ -173,7 +173,9 @@ def summary_interval(
 
     The mean of an item's replies is one observation: replies to one prompt resemble each other, and counting
     each alone would make the interval too narrow. For the same reason items with equal prompts are a cluster;
-    a share then has the clustered t interval in place of Wilson's, which knows no clusters.
+    a share then has the clustered t interval in place of Wilson's, which knows no clusters. Of `rmse`, the root of
+    the mean of squared scores, the interval is the root of the one of the mean square, and the standard error
+    its first-order propagation, s / (2 rmse).
 
     Args:
         replies: (item, cluster, score) of each reply.
@@ -188,7 +190,7 @@ def summary_interval(
     scores: dict[Hashable, list[float]] = {}
     cluster_of: dict[Hashable, Hashable] = {}
     for item, cluster, score in replies:
-        scores.setdefault(item, []).append(score)
+        scores.setdefault(item, []).append(score**2 if summary == "rmse" else score)
         cluster_of.setdefault(item, cluster)
     if not scores:
         return None
@@ -198,7 +200,21 @@ def summary_interval(
     shared = len(set(clusters)) < len(clusters)
     if summary == "proportion" and not shared and set(values) <= {0.0, 1.0}:
         return wilson_interval(round(sum(values)), len(values))
-    return mean_interval(values, clusters=clusters if shared else None)
+    interval = mean_interval(values, clusters=clusters if shared else None)
+    return _rooted(interval) if summary == "rmse" else interval
+
+
+def _rooted(square: Interval) -> Interval:
+    """Return the root of a mean square; a bound below 0 is 0."""
+    root = math.sqrt(square.estimate)
+    return Interval(
+        estimate=root,
+        stderr=square.stderr if square.stderr is None or root == 0 else square.stderr / (2 * root),
+        low=None if square.low is None else math.sqrt(max(0.0, square.low)),
+        high=None if square.high is None else math.sqrt(square.high),
+        n=square.n,
+        method=f"{square.method}, of the squares",
+    )
 
 
 def paired_difference(
