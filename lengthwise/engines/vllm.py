@@ -124,6 +124,7 @@ class Engine:
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise EngineError(
@@ -139,7 +140,13 @@ class Engine:
             self._default_slot = self._slots.slot(zeros, self._max_rank)
         arguments = self._arguments(on_cpu)
         _refuse_unknown(arguments, [f.name for f in fields(AsyncEngineArgs)])
-        self._engine = self._start_processes(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments)))
+        # vLLM's batch sizes depend on what it is told it is for. Without a word it takes 128 requests at once, where
+        # `vllm.LLM`, for work without anybody waiting, takes 256 on CPU and 1,024 on a large GPU.
+        self._engine = self._start_processes(
+            lambda: AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS
+            )
+        )
         self.context_length = self._engine.model_config.max_model_len
 
     def _start_processes(self, start: Callable[[], Any]) -> Any:
