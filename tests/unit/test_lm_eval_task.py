@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -287,7 +289,7 @@ def test_what_cannot_be_measured_is_refused_with_its_reason(folder, task, entry,
 def test_without_lm_eval_the_remedy_is_named(monkeypatch):
     from evals import lm_eval_loading
 
-    monkeypatch.setitem(__import__("sys").modules, "lm_eval.tasks", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ConfigError, match=r"pip install -e .\[lm-eval\]"):
         lm_eval_loading._manager("another folder")
 
@@ -308,3 +310,35 @@ def test_a_hub_task_is_recorded_by_its_hub_id():
     )
     assert task.source(None).inputs(7)[0].path == "hub:allenai/ai2_arc/ARC-Easy@main#test"
     assert (task.SAMPLING.stop, task.SAMPLING.max_tokens) == (("\n",), 5)
+
+
+@pytest.mark.slow
+def test_by_the_evaluations_command_line(folder, tmp_path):
+    entry = {"name": "lm_eval_task", "include_path": folder}
+    config = {
+        "model": "scripted",
+        "engine": {"name": "scripted"},
+        "output_dir": str(tmp_path / "run"),
+        "limit": 5,
+        "tasks": [{**entry, "task": "lw_choice"}, {**entry, "task": "lw_filters", "label": "few"}, "longen"],
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    script = Path(__file__).parents[2] / "evals" / "run.py"
+    command = [sys.executable, str(script), "--config", str(tmp_path / "config.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "run").glob("results_*.json")
+    results = json.loads(file.read_text())
+    assert {name: row["scored"] for name, row in results["counts"].items()} == {
+        "lw_choice": 5,
+        "few": 5,
+        "longen": 5,
+    }
+    assert set(results["results"]["lw_choice"]) >= {"acc,none", "acc_norm,none"}
+    assert results["configs"]["few"]["generation_kwargs"]["stop"] == ["Question:"]
+    assert results["configs"]["few"]["options"]["task"] == "lw_filters"
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    paths = [item["path"] for item in manifest["inputs"]]
+    assert str(Path(folder) / "docs.jsonl") in paths
+    calls = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    assert len(calls) == 5 * 3 + 5 + 5  # three choices each
