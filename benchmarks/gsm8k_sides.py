@@ -37,13 +37,14 @@ def planned_task(args: argparse.Namespace) -> Any:
     return plan_task({**entry, "sampling": sampling}, config)
 
 
-def serve(folder: Path, side: str, answer: Callable[[], dict[str, Any]]) -> None:
-    """Answer all items once for each number on stdin; the result goes to a file of that number."""
+def serve(folder: Path, side: str, answer: Callable[[int], dict[str, Any]]) -> None:
+    """For each "round number_of_items" on stdin answer so many items; the result goes to a file of the round."""
     print("ready", file=sys.stderr, flush=True)
     (folder / f"{side}_ready").touch()
     for line in sys.stdin:
-        found = json.dumps(answer())
-        part = folder / f"{side}_{line.strip()}.part"
+        number, num_items = line.split()
+        found = json.dumps(answer(int(num_items)))
+        part = folder / f"{side}_{number}.part"
         part.write_text(found, encoding="utf-8")
         part.rename(part.with_suffix(".json"))
 
@@ -68,7 +69,7 @@ def run_ours(args: argparse.Namespace) -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(engine.start())
 
-    async def generate() -> tuple[float, dict[str, Completion]]:
+    async def generate(samples: list[Sample]) -> tuple[float, dict[str, Completion]]:
         meter, replies = Meter(), {}
         with tempfile.TemporaryDirectory() as scratch:
             journal = Journal(Path(scratch) / "journal.jsonl")
@@ -81,7 +82,7 @@ def run_ours(args: argparse.Namespace) -> None:
 
             started = time.perf_counter()
             await run_samples(
-                planned.samples,
+                samples,
                 worker,
                 max_concurrent_samples=256,
                 label="ours",
@@ -92,10 +93,11 @@ def run_ours(args: argparse.Namespace) -> None:
             journal.close()
         return seconds, replies
 
-    def answer() -> dict[str, Any]:
-        seconds, replies = loop.run_until_complete(generate())
+    def answer(num_items: int) -> dict[str, Any]:
+        samples = planned.samples[:num_items]
+        seconds, replies = loop.run_until_complete(generate(samples))
         items = []
-        for sample in planned.samples:
+        for sample in samples:
             reply = replies[sample.id]
             scored = score_completion(planned.task, sample, reply.text, reply.finish_reason, reply.num_tokens)
             ids = engine._tokenizer.encode(planned.task.prompt(sample))
@@ -147,10 +149,11 @@ def run_lm_eval(args: argparse.Namespace) -> None:
     )
     manager = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
 
-    def answer() -> dict[str, Any]:
+    def answer(num_items: int) -> dict[str, Any]:
         found: Any = lm_eval.evaluate(
             model,
             task_dict=manager.load(["gsm8k_side_by_side"]),
+            limit=num_items,
             apply_chat_template=True,
             fewshot_as_multiturn=True,
             bootstrap_iters=0,

@@ -3,7 +3,7 @@
     python benchmarks/gsm8k_vs_lm_eval.py --data DIR/gsm8k_test.jsonl --num_items 200 --rounds 5
 
 Each side (`gsm8k_sides.py`) is a process that loads its engine once, then answers all items when it is its turn.
-Round 0 warms up and is not counted. Both have the same weights, dtype, context, KV cache, batch sizes and cores;
+Round 0 warms up, with a few items, and is not counted. Both have the same weights, dtype, context, KV cache, batch sizes and cores;
 prefix caching is off, since each round asks the same prompts. lm-eval asks our prompts by a task file of its own and
 reads the answers itself, as its GSM8K's flexible-extract does, so a verdict can differ by the reading or by the
 text; each item that does is listed. What counts as time is lm-eval's `generate_until`, and ours from the first
@@ -31,6 +31,8 @@ from typing import Any
 from gsm8k_sides import engine_options, planned_task, run_lm_eval, run_ours
 
 from lengthwise.statistics import mean_interval
+
+WARM_UP_ITEMS = 16
 
 TASK_FILE = """
 task: gsm8k_side_by_side
@@ -137,10 +139,10 @@ class Side:
         self._wait_for(self._folder / f"{self.name}_ready")
         return time.perf_counter() - self._started
 
-    def answer(self, number: int) -> dict[str, Any]:
+    def answer(self, number: int, num_items: int) -> dict[str, Any]:
         """Return what one round gave."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{number}\n")
+        self._process.stdin.write(f"{number} {num_items}\n")
         self._process.stdin.flush()
         file = self._folder / f"{self.name}_{number}.json"
         self._wait_for(file)
@@ -252,7 +254,8 @@ def main() -> int:
             print(f"{name}: ready after {starts[name]:.1f} s", flush=True)
         for number in range(args.rounds + 1):
             for name in list(rounds)[:: 1 if number % 2 else -1]:
-                found = sides[name].answer(number)
+                num_items = args.num_items if number else min(args.num_items, WARM_UP_ITEMS)
+                found = sides[name].answer(number, num_items)
                 print(f"round {number} {name}: {found['seconds']:.2f} s", flush=True)
                 if number:
                     rounds[name].append(found)
