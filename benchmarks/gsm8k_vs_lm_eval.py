@@ -3,12 +3,12 @@
     python benchmarks/gsm8k_vs_lm_eval.py --data DIR/gsm8k_test.jsonl --num_items 200 --rounds 5
 
 Each side (`gsm8k_sides.py`) is a process that loads its engine once, then answers all items when it is its turn.
-Round 0 warms up, with a few items, and is not counted. Both have the same weights, dtype, context, KV cache, batch sizes and cores;
-prefix caching is off, since each round asks the same prompts. lm-eval asks our prompts by a task file of its own and
-reads the answers itself, as its GSM8K's flexible-extract does, so a verdict can differ by the reading or by the
-text; each item that does is listed. What counts as time is lm-eval's `generate_until`, and ours from the first
-call to the last line of the journal. The start, lm-eval's rendering and the scoring on both sides are left out; our
-rendering and our journal are not.
+Round 0 warms up, with a few items, and is not counted. Both have the same weights, dtype, context, KV cache, batch
+sizes and cores; prefix caching is off, since each round asks the same prompts. lm-eval asks our prompts by a task
+file of its own and reads the answers itself, as its GSM8K's flexible-extract does, so a verdict can differ by the
+reading or by the text; each item that does is listed. What counts as time is lm-eval's `generate_until`, and ours
+from the first call to the last line of the journal. The start, lm-eval's rendering and the scoring on both sides are
+left out; our rendering and our journal are not.
 
 The last line is one JSON object.
 """

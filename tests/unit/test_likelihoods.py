@@ -8,7 +8,7 @@ import pytest
 from byte_tokenizer import OPENS, PLAIN, WRITES_BOTH, chat_tokenizer
 
 from lengthwise.engines.base import EngineError
-from lengthwise.engines.vllm_messages import likelihood_of
+from lengthwise.engines.vllm_messages import likelihood_of, likelihood_of_forced
 from lengthwise.records import Message, user
 
 
@@ -62,3 +62,15 @@ class TestWhatVllmSays:
         output = self.output()
         output.prompt_logprobs[3] = entry(t7=-0.5, t9=-0.5)  # as likely as another
         assert likelihood_of(output, 2).is_greedy
+
+    def test_one_request_a_token_gives_the_same(self):
+        outputs = [
+            SimpleNamespace(
+                prompt_token_ids=[4, 5, 6, 7][:place],
+                outputs=[SimpleNamespace(token_ids=[[4, 5, 6, 7][place]], logprobs=[self.ENTRIES[place]])],
+            )
+            for place in (2, 3)
+        ]
+        found = likelihood_of_forced(outputs)
+        assert (found.logprob, found.is_greedy) == (-1.75, False)
+        assert found.num_prompt_tokens == 2 + 3  # what was read, once for each request
