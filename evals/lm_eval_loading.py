@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=4)
-def _manager(include_path: str | None) -> Any:
-    """Return lm-eval's index of tasks; to read its 14,000 files takes seconds."""
+def _manager(include_path: str | None, include_defaults: bool) -> Any:
+    """Return lm-eval's index of tasks; to read the 14,000 files of its own takes seconds."""
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
@@ -32,12 +32,14 @@ def _manager(include_path: str | None) -> Any:
         ) from error
     if include_path is not None and not Path(include_path).is_dir():
         raise ConfigError(f"tasks: lm_eval_task.include_path: there is no folder {include_path!r}")
-    return TaskManager(include_path=include_path)
+    return TaskManager(include_path=include_path, include_defaults=include_defaults)
 
 
 def load_task(name: str, include_path: str | None) -> Any:
     """Return lm-eval's task of a name, its data read."""
-    manager = _manager(include_path)
+    manager = _manager(include_path, include_path is None)
+    if name not in manager.all_tasks:
+        manager = _manager(include_path, True)
     groups = {*manager.all_groups, *manager.all_tags}
     if name in groups:
         members = ", ".join(_members(manager, name))

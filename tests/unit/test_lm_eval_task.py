@@ -159,7 +159,11 @@ def lm_evals_own(folder: str, task: str) -> dict[str, float]:
     from evals.lm_eval_loading import _manager
 
     found: Any = lm_eval.simple_evaluate(
-        StandIn(), tasks=[task], task_manager=_manager(folder), apply_chat_template=True, bootstrap_iters=0
+        StandIn(),
+        tasks=[task],
+        task_manager=_manager(folder, False),
+        apply_chat_template=True,
+        bootstrap_iters=0,
     )
     return found["results"][task]
 
@@ -291,7 +295,7 @@ def test_without_lm_eval_the_remedy_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ConfigError, match=r"pip install -e .\[lm-eval\]"):
-        lm_eval_loading._manager("another folder")
+        lm_eval_loading._manager("another folder", True)
 
 
 def test_a_hub_task_is_recorded_by_its_hub_id():
