@@ -82,13 +82,23 @@ class Score:
 class Task(Protocol):
     """The members of a task module.
 
-    Optional further members: `DATA_FILE`, the published file's name, which is looked for in the run's
-    `data_dir`; `HUB`, the hub id that is read where no data is named (without it, `load` gets None);
-    `cluster(sample) -> str | None`, which names what different prompts share that makes their scores depend on
-    each other (one question asked for nine lengths): without it, only equal prompts are a cluster;
-    `score_tokens(sample, num_tokens) -> dict[str, float]`, for metrics that rest on the generated tokens, those of
-    the thinking part included (None: unknown), beside those of `score`; `read_target(row) -> str`, the reference
-    answer of a row: `lengthwise score` then asks a row for that, and not for a length.
+    Optional further members:
+
+    * `DATA_FILE`, the published file's name, which is looked for in the run's `data_dir`; `HUB`, the hub id that is
+      read where no data is named (without it, `load` gets None); `source(data)`, for a task that has its rows
+      from elsewhere: what the manifest is to say of them.
+    * `SAMPLING`, a whole `Sampling` in place of `TEMPERATURE` and `MAX_TOKENS`: a task with stop strings.
+    * `REQUIRES`, the capabilities that an engine must have; `async ask(sample, caller, sampling)`, which returns the
+      completions to score, for a task that has more to ask than one prompt.
+    * `configured(**options)`, for a task whose metrics depend on its options. It returns the task: an object
+      with the members of this class, and `LABEL`, its name. Its parameters are the options then, and the module
+      needs no member beside it but an empty `METRICS`.
+    * `cluster(sample) -> str | None`, which names what different prompts share that makes their scores depend on
+      each other (one question asked for nine lengths): without it, only equal prompts are a cluster.
+    * `score_tokens(sample, num_tokens) -> dict[str, float]`, for metrics that rest on the generated tokens, those of
+      the thinking part included (None: unknown), beside those of `score`.
+    * `read_target(row) -> str`, the reference answer of a row: `lengthwise score` then asks a row for that, and
+      not for a length.
     """
 
     VERSION: int

@@ -15,7 +15,8 @@ from evals.sources import LoadedRows, find_source, sort_rows
 from lengthwise.apportion import apportion
 from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, did_you_mean, option
-from lengthwise.engines.base import Sampling
+from lengthwise.engines import build_engine
+from lengthwise.engines.base import Sampling, require
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample
 from lengthwise.row_sources import RowSource
@@ -204,20 +205,27 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
     own = {f.name for f in fields(TaskConfig)}
     spec = build_component(TaskConfig, {k: v for k, v in mapping.items() if k in own}, where="tasks")
     task = cast(Task, load_plugin("evals.tasks", spec.name, "METRICS"))
-    options = task_options(task, {k: v for k, v in mapping.items() if k not in own}, spec.name)
+    make = getattr(task, "configured", None)
+    given = {k: v for k, v in mapping.items() if k not in own}
+    options = task_options(make or task.load, given, spec.name)
+    if make is not None:
+        task = cast(Task, make(**options))
+    required = getattr(task, "REQUIRES", frozenset())
+    if required:
+        require(build_engine(config.engine, config.model, config.adapter), required, f"task {spec.name}")
     limit = config.limit if spec.limit is None else spec.limit
     if limit is not None and limit < 1:
         raise ConfigError(f"tasks: {spec.name} has limit {limit}: it must be at least 1")
     data = spec.data or published_data(task, config.data_dir)
-    source = find_source(data)
-    entries = task.load(data, draw_seed=config.draw_seed, **options)
+    source = task.source(data) if hasattr(task, "source") else find_source(data)  # type: ignore[attr-defined]
+    entries = task.load(data, draw_seed=config.draw_seed, **({} if make else options))
     loaded = sort_rows(entries, config.on_bad_row, data=source.name)
     if not loaded.samples:
         raise ConfigError(
             f"tasks: {spec.name} finds no sample in {source.name}: no row of it is for this task"
         )
     return PlannedTask(
-        name=_label(spec),
+        name=_label(spec, task),
         task=task,
         config=spec,
         options=options,
@@ -229,8 +237,8 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
     )
 
 
-def _label(spec: TaskConfig) -> str:
-    label = spec.label or plugin_label(spec.name)
+def _label(spec: TaskConfig, task: Task) -> str:
+    label = spec.label or getattr(task, "LABEL", None) or plugin_label(spec.name)
     if "/" in label or label.startswith("."):
         raise ConfigError(f"tasks: label {label!r} is a part of a file's name: use letters, digits and _")
     return label
@@ -255,15 +263,20 @@ def published_data(task: Task, data_dir: str | None) -> str | None:
     return hub
 
 
-def task_options(task: Task, given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the values of a task's own options, in the types that its `load` declares.
+def task_options(reader: Callable[..., Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of a task's own options, in the types that `reader`, its `load` or `configured`, declares.
 
     Raises:
-        ConfigError: the task has no such option, or its value does not fit.
+        ConfigError: the task has no such option, its value does not fit, or one is missing.
     """
-    known = list(inspect.signature(task.load).parameters)[1:]
-    known.remove("draw_seed")
-    hints = get_type_hints(task.load)
+    declared = inspect.signature(reader).parameters
+    known = [key for key in declared if key not in ("source", "draw_seed")]
+    hints = get_type_hints(reader)
+    missing = [key for key in known if declared[key].default is inspect.Parameter.empty and key not in given]
+    if missing:
+        raise ConfigError(
+            f"tasks: {name} needs {', '.join(missing)}: write {{name: {name}, {missing[0]}: ...}}"
+        )
     values = {}
     for key, value in given.items():
         if key not in known:
@@ -284,8 +297,10 @@ def _sampling(task: Task, spec: TaskConfig, config: EvalConfig) -> Sampling:
     given = {key: value for key, value in vars(overrides).items() if value is not None}
     if "stop" in given:
         given["stop"] = tuple(given["stop"])
-    default = Sampling(n=config.num_samples, temperature=task.TEMPERATURE, max_tokens=task.MAX_TOKENS)
-    sampling = replace(default, **given)
+    default = getattr(task, "SAMPLING", None)
+    if default is None:
+        default = Sampling(temperature=task.TEMPERATURE, max_tokens=task.MAX_TOKENS)
+    sampling = replace(default, n=config.num_samples, **given)
     if sampling.n > 1 and sampling.temperature == 0:
         raise ConfigError(
             f"num_samples is {sampling.n}, but {spec.name} is greedy, which gives equal replies: "

@@ -41,6 +41,9 @@ async def ask(
     sampling = planned.sampling
     if sampling.max_tokens is not None:
         sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room) if room > 0 else None)
+    own = getattr(planned.task, "ask", None)
+    if own is not None:
+        return await own(sample, caller, sampling)
     return await caller(prompt, sampling, step="generate")
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from lengthwise.budget import Meter
-from lengthwise.engines.base import Capabilities, Engine, EngineError, Sampling
+from lengthwise.engines.base import (
+    Capabilities,
+    Engine,
+    EngineError,
+    Likelihood,
+    LikelihoodEngine,
+    Sampling,
+)
 from lengthwise.journal import Journal, call_key
 from lengthwise.records import Completion, Prompt, Usage, digest
 from lengthwise.response_cache import ResponseCache, may_be_shared, response_key
@@ -75,48 +83,92 @@ class Caller:
             sampling=sampling.to_dict(),
             salt=salt,
         )
-        completions = self.journal.get(key)
-        if completions is None:
-            completions = await self._recall_or_ask(prompt, sampling, key, salt)
+
+        async def ask() -> list[Completion]:
+            return await self.engine.generate(prompt, sampling, adapter=self.adapter)
+
+        shared = None
+        if self.cache is not None and may_be_shared(sampling, self.role):
+            shared = response_key(
+                self.engine,
+                prompt,
+                sampling,
+                adapter=self.adapter,
+                role=self.role,
+                attempt=attempt,
+                chance=[self.run_seed, step],
+            )
+        completions = await self._recorded(key, salt, ask, shared)
         self.calls.append(_describe_call(self, step, attempt, sampling, completions))
         return completions
 
-    async def _recall_or_ask(
-        self, prompt: Prompt, sampling: Sampling, key: str, salt: Sequence[Any]
-    ) -> list[Completion]:
-        if self.cache is None or not may_be_shared(sampling, self.role):
-            return await self._ask(prompt, sampling, key, salt)
-        _, _, step, attempt = salt
-        shared = response_key(
-            self.engine,
-            prompt,
-            sampling,
-            adapter=self.adapter,
-            role=self.role,
-            attempt=attempt,
-            chance=[self.run_seed, step],
-        )
-        # In threads: a folder on a slow mount would stall the other samples.
-        completions = await asyncio.to_thread(self.cache.get, shared)
-        if completions is None:
-            completions = await self._ask(prompt, sampling, key, salt)
-            await asyncio.to_thread(self.cache.put, shared, completions)
-            return completions
-        self.meter.num_cached_calls += 1
-        await self.journal.put(key, salt, completions)
-        return completions
+    async def loglikelihood(self, prompt: Prompt, continuation: str, *, step: str) -> Likelihood:
+        """Return how likely the model holds `continuation` to be the reply, from the journal if asked before.
 
-    async def _ask(
-        self, prompt: Prompt, sampling: Sampling, key: str, salt: Sequence[Any]
+        The journal holds it as a completion of no generated token whose text is [log-probability, is_greedy].
+
+        Raises:
+            EngineError: if the engine has no answer.
+            LimitReached: if the engine would have to be asked and a limit of the run is used up.
+        """
+        salt = [self.sample_id, self.role, step, 0]
+        key = call_key(
+            weights=self.engine.weights_identity(self.adapter),
+            prompt=[m.to_dict() for m in prompt],
+            sampling={"loglikelihood": continuation},  # no sampling has this key
+            salt=salt,
+        )
+
+        async def ask() -> list[Completion]:
+            engine = cast(LikelihoodEngine, self.engine)
+            found = await engine.loglikelihood(prompt, continuation, adapter=self.adapter)
+            text = json.dumps([found.logprob, found.is_greedy])
+            usage = Usage(prompt_tokens=found.num_prompt_tokens)
+            return [Completion(text=text, finish_reason="stop", num_tokens=0, model=self.model, usage=usage)]
+
+        (kept,) = await self._recorded(key, salt, ask)
+        logprob, is_greedy = json.loads(kept.text)
+        num_prompt_tokens = kept.usage.prompt_tokens
+        self.calls.append(
+            {
+                "role": self.role,
+                "step": step,
+                "model": self.model,
+                "loglikelihood": continuation,
+                "prompt_tokens": num_prompt_tokens,
+                "completion_tokens": 0,
+            }
+        )
+        return Likelihood(logprob=logprob, is_greedy=is_greedy, num_prompt_tokens=num_prompt_tokens)
+
+    async def _recorded(
+        self,
+        key: str,
+        salt: Sequence[Any],
+        ask: Callable[[], Awaitable[list[Completion]]],
+        shared: str | None = None,
     ) -> list[Completion]:
+        """Return the journal's answer, that of another run under the key `shared`, or the engine's, and keep it."""
+        completions = self.journal.get(key)
+        if completions is not None:
+            return completions
+        # In threads: a folder on a slow mount would stall the other samples.
+        if self.cache is not None and shared is not None:
+            completions = await asyncio.to_thread(self.cache.get, shared)
+            if completions is not None:
+                self.meter.num_cached_calls += 1
+                await self.journal.put(key, salt, completions)
+                return completions
         limit = self.meter.reached()
         if limit is not None:
             raise limit
-        completions = await self.engine.generate(prompt, sampling, adapter=self.adapter)
+        completions = await ask()
         self.meter.add(completions)
         if any(completion.finish_reason == "abort" for completion in completions):
             raise EngineError("the engine broke the reply off (finish_reason abort)")
         await self.journal.put(key, salt, completions)
+        if self.cache is not None and shared is not None:
+            await asyncio.to_thread(self.cache.put, shared, completions)
         return completions
 
 

@@ -44,6 +44,7 @@ class Capabilities:
     """Serve several LoRA adapters beside the base model."""
     logprobs: bool = False
     prompt_logprobs: bool = False
+    """Tell how likely a given continuation is: it has `loglikelihood`, see `LikelihoodEngine`."""
     exact_token_counts: bool = True
     """`count_tokens` is no estimate."""
 
@@ -68,6 +69,18 @@ class Sampling:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready map, the part of a journal key that names the sampling."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Likelihood:
+    """How likely a model holds a given text to be the continuation of a prompt."""
+
+    logprob: float
+    """Natural logarithm of its probability: the sum over its tokens, of the raw distribution."""
+    is_greedy: bool
+    """Whether greedy decoding would write it: each of its tokens is the likeliest."""
+    num_prompt_tokens: int
+    """Tokens that were read, those of the continuation included."""
 
 
 def room_for(num_prompt_tokens: int, sampling: Sampling, context_length: int) -> int:
@@ -138,6 +151,21 @@ class ShowsModel(Protocol):
     @property
     def end_token_ids(self) -> frozenset[int]:
         """The tokens at which every reply ends."""
+        ...
+
+
+class LikelihoodEngine(Engine, Protocol):
+    """An engine with the capability `prompt_logprobs`."""
+
+    async def loglikelihood(
+        self, prompt: Prompt, continuation: str, *, adapter: str | None = None
+    ) -> Likelihood:
+        """Return how likely `continuation` follows the rendered prompt, where a reply would begin.
+
+        Raises:
+            ContextOverflow: if both together do not fit the context.
+            EngineError: if there is no answer, or the continuation is empty.
+        """
         ...
 
 

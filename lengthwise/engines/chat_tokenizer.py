@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import did_you_mean
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import EngineError, Sampling
 from lengthwise.engines.reasoning import (
     AUTO,
     begins_inside,
@@ -145,6 +145,29 @@ class ChatTokenizer:
             return TurnEnd(text=end, token_id=None)
         return TurnEnd(text=end, token_id=first, token=self.tokenizer.convert_ids_to_tokens(first))
 
+    def encode_with(self, prompt: Prompt, continuation: str) -> tuple[list[int], int]:
+        """Return the ids of the rendered prompt with a text behind it, and where those of the text begin.
+
+        Both are tokenized as one text, as it would be met in training: a tokenizer may join the text's first
+        characters to the prompt's last ones, or put a space before a text of its own. What differs from the ids
+        of the prompt alone counts as the text's.
+
+        Raises:
+            EngineError: if the text is empty, or the prompt leaves the model inside its thinking part.
+        """
+        if self.begins_inside(prompt):
+            raise EngineError(
+                "the chat template opens the model's thinking part, where no answer begins: switch it off with "
+                "chat_template_kwargs (enable_thinking: false for most models)"
+            )
+        rendered = self._apply_template(prompt, tokenize=False)
+        ids = self.tokenizer.encode(rendered + continuation, add_special_tokens=False)
+        alone = self.encode(prompt)
+        start = next((i for i, (a, b) in enumerate(zip(ids, alone, strict=False)) if a != b), len(alone))
+        if start >= len(ids):
+            raise EngineError(f"the continuation {continuation!r} has no token of its own")
+        return ids, start
+
     def count(self, text: str) -> int:
         """Return the number of tokens of a plain text."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
@@ -223,13 +246,16 @@ class ChatTokenizer:
                 )
 
     def _render(self, prompt: Prompt) -> tuple[int, ...]:
+        return tuple(self._apply_template(prompt, tokenize=True))
+
+    def _apply_template(self, prompt: Prompt, *, tokenize: bool) -> Any:
+        """Return the rendered prompt, as ids or as text."""
         prefill = prompt[-1].role == "assistant"
-        ids = self.tokenizer.apply_chat_template(
+        return self.tokenizer.apply_chat_template(
             [m.to_dict() for m in prompt],
-            tokenize=True,
+            tokenize=tokenize,
             return_dict=False,  # transformers 5 would return a BatchEncoding
             add_generation_prompt=not prefill,
             continue_final_message=prefill,
             **self._template_kwargs,
         )
-        return tuple(ids)

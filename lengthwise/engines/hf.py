@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lengthwise.config import option
 from lengthwise.devices import best_dtype
-from lengthwise.engines.base import Capabilities, EngineError, Sampling, room_for
+from lengthwise.engines.base import (
+    Capabilities,
+    ContextOverflow,
+    EngineError,
+    Likelihood,
+    Sampling,
+    room_for,
+)
 from lengthwise.engines.chat_tokenizer import TEMPLATE_HELP, ChatTokenizer, token_ids
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import ModelRef, folder_digest, resolve_model
 from lengthwise.records import Completion, Prompt, Usage
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -38,7 +48,7 @@ class Config:
 class Engine:
     """A model run by transformers."""
 
-    capabilities = Capabilities(prefill=True, seeds=True, adapters=True, logprobs=True)
+    capabilities = Capabilities(prefill=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=True)
 
     def __init__(self, model: str, config: Config, *, adapter: str | None = None):
         """Name the model; nothing is loaded before `start`."""
@@ -127,15 +137,45 @@ class Engine:
             self._use_adapter(folder)
             cancelled = threading.Event()
             asked = self._tokenizer.for_model(sampling)
-            work = asyncio.create_task(asyncio.to_thread(self._generate, ids, asked, room, cancelled))
-            try:
-                completions = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                cancelled.set()
-                await asyncio.wait([work])  # the thread must be done with the model before the next request
-                raise
+            completions = await _in_thread(lambda: self._generate(ids, asked, room, cancelled), cancelled)
         self._log.write("finished", prompt, sampling, adapter)
         return [self._tokenizer.separate(reply, prompt, sampling) for reply in completions]
+
+    async def loglikelihood(
+        self, prompt: Prompt, continuation: str, *, adapter: str | None = None
+    ) -> Likelihood:
+        """Return how likely `continuation` follows the rendered prompt: one forward pass.
+
+        Raises:
+            ContextOverflow: if both together do not fit the context.
+            EngineError: if the continuation is empty, or the adapter cannot be loaded.
+        """
+        ids, start = self._tokenizer.encode_with(prompt, continuation)
+        if len(ids) > self.context_length:
+            raise ContextOverflow(
+                f"a prompt with its continuation of {len(ids)} tokens does not fit the context of "
+                f"{self.context_length}: use a longer one (engine.max_model_len)"
+            )
+        self._log.write_likelihood("started", prompt, continuation, adapter)
+        async with self._busy:
+            self._use_adapter(Path(adapter) if adapter is not None else self._ref.adapter)
+            found = await _in_thread(lambda: self._likelihood(ids, start), threading.Event())
+        self._log.write_likelihood("finished", prompt, continuation, adapter)
+        return found
+
+    def _likelihood(self, ids: list[int], start: int) -> Likelihood:
+        import torch
+
+        inputs = torch.tensor([ids], device=self._model.device)
+        with torch.inference_mode():
+            # The logits at a place are those of the token after it.
+            logits = self._model(inputs, use_cache=False).logits[0, start - 1 : -1].float()
+        own = logits.log_softmax(-1).gather(1, inputs[0, start:, None])[:, 0]
+        return Likelihood(
+            logprob=float(own.sum()),
+            is_greedy=bool((logits.argmax(-1) == inputs[0, start:]).all()),
+            num_prompt_tokens=len(ids),
+        )
 
     def _use_adapter(self, folder: Path | None) -> None:
         if folder is None:
@@ -226,3 +266,14 @@ class Engine:
             logprobs=logprobs,
             usage=Usage(prompt_tokens=len(prompt_ids) if index == 0 else 0, completion_tokens=len(tokens)),
         )
+
+
+async def _in_thread(work: Callable[[], T], cancelled: threading.Event) -> T:
+    """Run `work` in a thread; when cancelled, say so to it and wait: the next request needs the model."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([task])
+        raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lengthwise.engines.base import Sampling
-from lengthwise.records import Prompt, digest
+from lengthwise.records import Message, Prompt, digest
 
 
 class RequestLog:
@@ -36,6 +36,13 @@ class RequestLog:
         request = digest([[m.to_dict() for m in prompt], sampling.to_dict(), adapter])[:16]
         line = {"event": event, "request": request, "adapter": adapter, "time": time.time()}
         os.write(self._fd, json.dumps(line).encode() + b"\n")
+
+    def write_likelihood(
+        self, event: Literal["started", "finished"], prompt: Prompt, continuation: str, adapter: str | None
+    ) -> None:
+        """Log one event of a request that generates nothing: the continuation stands as the reply."""
+        reply = Message(role="assistant", content=continuation)
+        self.write(event, (*prompt, reply), Sampling(temperature=0.0, max_tokens=0), adapter)
 
     def close(self) -> None:
         """Close the file."""

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lengthwise.config import ConfigError, option
-from lengthwise.engines.base import Capabilities, ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.base import (
+    Capabilities,
+    ContextOverflow,
+    EngineDead,
+    EngineError,
+    Likelihood,
+    Sampling,
+)
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.records import Completion, Prompt, Usage, digest
 
@@ -83,7 +90,7 @@ class Engine:
         self.config = config or Config()
         self.context_length = self.config.context_length
         self.capabilities = Capabilities(
-            prefill=True, json_schema=self.config.json_schema, seeds=True, adapters=True
+            prefill=True, json_schema=self.config.json_schema, seeds=True, adapters=True, prompt_logprobs=True
         )
         self._responder = responder or _load_responder(self.config.responder)
         self._log = RequestLog(self.config.request_log)
@@ -123,6 +130,19 @@ class Engine:
             )
         self._log.write("finished", prompt, sampling, adapter)
         return completions
+
+    async def loglikelihood(
+        self, prompt: Prompt, continuation: str, *, adapter: str | None = None
+    ) -> Likelihood:
+        """Return a number in [-100, 0) that depends on the prompt, the continuation and the adapter only."""
+        draw = int(digest([[m.to_dict() for m in prompt], continuation, adapter])[:8], 16)
+        self._log.write_likelihood("started", prompt, continuation, adapter)
+        await asyncio.sleep(self.config.delay_seconds)
+        self._log.write_likelihood("finished", prompt, continuation, adapter)
+        num_tokens = self.count_tokens(prompt) + len(continuation.split())
+        return Likelihood(
+            logprob=-(1 + draw % 10_000) / 100, is_greedy=draw % 7 == 0, num_prompt_tokens=num_tokens
+        )
 
     async def _complete(
         self, prompt: Prompt, sampling: Sampling, draw: int, num_prompt_tokens: int

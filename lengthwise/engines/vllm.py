@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,8 +21,10 @@ from lengthwise.config import ConfigError, did_you_mean, option
 from lengthwise.devices import best_dtype
 from lengthwise.engines.base import (
     Capabilities,
+    ContextOverflow,
     EngineDead,
     EngineError,
+    Likelihood,
     Sampling,
     room_for,
 )
@@ -33,7 +36,14 @@ from lengthwise.engines.process_log import ProcessLog, one_line
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.engines.scratch import Scratch
-from lengthwise.engines.vllm_messages import completion_of, sampling_params
+from lengthwise.engines.vllm_messages import (
+    completion_of,
+    forced_token_params,
+    likelihood_of,
+    likelihood_of_forced,
+    likelihood_params,
+    sampling_params,
+)
 from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Completion, Prompt
 
@@ -83,7 +93,7 @@ class Engine:
     """A model served by vLLM in this process. Start it under `if __name__ == "__main__":`."""
 
     capabilities = Capabilities(
-        prefill=True, json_schema=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=False
+        prefill=True, json_schema=True, seeds=True, adapters=True, logprobs=True, prompt_logprobs=True
     )
 
     def __init__(self, model: str, config: Config, *, adapter: str | None = None):
@@ -125,6 +135,7 @@ class Engine:
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise EngineError(
@@ -140,11 +151,14 @@ class Engine:
             self._default_slot = self._slots.slot(zeros, self._max_rank)
         arguments = self._arguments(on_cpu)
         _refuse_unknown(arguments, [f.name for f in fields(AsyncEngineArgs)])
+        # vLLM's batch sizes depend on what it is told it is for. Without a word it takes 128 requests at once, where
+        # `vllm.LLM`, for work without anybody waiting, takes 256 on CPU and 1,024 on a large GPU.
+        usage = UsageContext.LLM_CLASS
         num_workers = self.config.tensor_parallel_size * self.config.data_parallel_size
         cores = binding(core_groups(num_workers)) if on_cpu else ""
         with environment(CORES, cores) if on_cpu else nullcontext():
             self._engine = self._start_processes(
-                lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+                lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=usage)
             )
         self.context_length = self._engine.model_config.max_model_len
 
@@ -254,20 +268,58 @@ class Engine:
         room = room_for(len(ids), sampling, self.context_length)
         lora = await self._lora(adapter)
         self._log.write("started", prompt, sampling, adapter)
-        output = await self._run(ids, sampling, room, lora)
+        asked = self._tokenizer.for_model(sampling)
+        output = await self._run(ids, lambda: sampling_params(asked, room), lora)
         self._log.write("finished", prompt, sampling, adapter)
         replies = [completion_of(output, index, self.model) for index in range(len(output.outputs))]
         return [self._tokenizer.separate(reply, prompt, sampling) for reply in replies]
 
-    async def _run(self, ids: list[int], sampling: Sampling, room: int, lora: Any) -> Any:
+    async def loglikelihood(
+        self, prompt: Prompt, continuation: str, *, adapter: str | None = None
+    ) -> Likelihood:
+        """Return how likely `continuation` follows the rendered prompt.
+
+        vLLM reads such a request whole, without its prefix cache, and generates one token for nothing. With
+        adapters, whose layers vLLM 0.32 on CPU cannot ask about a whole prompt (the engine would die), each token
+        of the continuation is a request of its own, which writes it behind what stands before it.
+
+        Raises:
+            ContextOverflow: if prompt, continuation and that token do not fit the context.
+            EngineDead: if the engine is gone.
+            EngineError: for any other refusal of vLLM's.
+        """
+        ids, start = self._tokenizer.encode_with(prompt, continuation)
+        if len(ids) >= self.context_length:
+            raise ContextOverflow(
+                f"a prompt with its continuation of {len(ids)} tokens, and the one that vLLM generates, do not "
+                f"fit the context of {self.context_length}: serve a longer one (engine.max_model_len)"
+            )
+        lora = await self._lora(adapter)
+        self._log.write_likelihood("started", prompt, continuation, adapter)
+        if self._uses_lora:
+            found = await self._forced_likelihood(ids, start, lora)
+        else:
+            found = likelihood_of(await self._run(ids, likelihood_params, lora), start)
+        self._log.write_likelihood("finished", prompt, continuation, adapter)
+        return found
+
+    async def _forced_likelihood(self, ids: list[int], start: int, lora: Any) -> Likelihood:
+        outputs = await asyncio.gather(
+            *(
+                self._run(ids[:place], partial(forced_token_params, ids[place]), lora)
+                for place in range(start, len(ids))
+            )
+        )
+        return likelihood_of_forced(outputs)
+
+    async def _run(self, ids: list[int], make_params: Callable[[], Any], lora: Any) -> Any:
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         output = None
         try:
-            params = sampling_params(self._tokenizer.for_model(sampling), room)
-            stream = self._engine.generate({"prompt_token_ids": ids}, params, uuid4().hex, lora_request=lora)
-            async for part in stream:
+            prompt = {"prompt_token_ids": ids}
+            async for part in self._engine.generate(prompt, make_params(), uuid4().hex, lora_request=lora):
                 output = part  # one, the last: see FINAL_ONLY
         except EngineDeadError as error:
             raise self._dead() from error

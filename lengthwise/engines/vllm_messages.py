@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import Likelihood, Sampling
 from lengthwise.records import Completion, Usage
 
 
@@ -29,6 +30,63 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> Any:
         logprobs=0 if sampling.logprobs else None,
         structured_outputs=structured,
         output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def likelihood_params() -> Any:
+    """Return vLLM's parameters of a request that is asked for the log-probabilities of its own prompt."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0,
+        max_tokens=1,  # vLLM generates at least one
+        prompt_logprobs=1,  # of each token there is, and of the likeliest one in its place
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def likelihood_of(output: Any, start: int) -> Likelihood:
+    """Return how likely the prompt's tokens from `start` on are, by a finished request's `prompt_logprobs`.
+
+    Entry i holds the log-probability of token i given those before it, and of the likeliest token there.
+    """
+    ids = output.prompt_token_ids
+    return _likelihood(ids[start:], output.prompt_logprobs[start:], len(ids))
+
+
+def forced_token_params(token: int) -> Any:
+    """Return vLLM's parameters of a request that writes one given token, and is asked how likely it was."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0,
+        max_tokens=1,
+        allowed_token_ids=[token],  # what it tells is of the raw distribution, before this
+        logprobs=1,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def likelihood_of_forced(outputs: Sequence[Any]) -> Likelihood:
+    """Return how likely a text is, by one finished request for each of its tokens."""
+    parts = [output.outputs[0] for output in outputs]
+    tokens = [part.token_ids[0] for part in parts]
+    num_prompt_tokens = sum(len(output.prompt_token_ids) for output in outputs)
+    return _likelihood(tokens, [part.logprobs[0] for part in parts], num_prompt_tokens)
+
+
+def _likelihood(tokens: Sequence[int], entries: Sequence[Any], num_prompt_tokens: int) -> Likelihood:
+    """Sum up the tokens' log-probabilities; each entry has that of the token and of the likeliest one there."""
+    own = [entry[token].logprob for token, entry in zip(tokens, entries, strict=True)]
+    best = [max(other.logprob for other in entry.values()) for entry in entries]
+    return Likelihood(
+        logprob=sum(own),
+        is_greedy=all(mine >= likeliest for mine, likeliest in zip(own, best, strict=True)),
+        num_prompt_tokens=num_prompt_tokens,
     )
 
 

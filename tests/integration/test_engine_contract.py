@@ -18,7 +18,7 @@ from random_adapters import write_adapter
 
 from lengthwise.devices import num_cores
 from lengthwise.engines import build_engine, scripted
-from lengthwise.engines.base import ContextOverflow, Engine, EngineError, Sampling
+from lengthwise.engines.base import ContextOverflow, Engine, EngineError, Likelihood, Sampling
 from lengthwise.engines.reasoning import ReasoningTags
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Completion, Message, Prompt, Usage, user
@@ -412,6 +412,32 @@ def test_logprobs_are_given_where_the_engine_says_so(served):
     (reply,) = served.ask(STORY, Sampling(temperature=1.0, max_tokens=8, seed=3, logprobs=True))
     assert reply.logprobs is not None and len(reply.logprobs) == reply.num_tokens
     assert all(math.isfinite(value) and value <= 0 for value in reply.logprobs)
+
+
+def test_likelihoods_are_told_where_the_engine_says_so(served):
+    if not served.engine.capabilities.prompt_logprobs:
+        pytest.skip(f"{served.name} tells no likelihoods and says so")
+
+    def likelihood(text: str, prompt: Prompt = QUESTION) -> Likelihood:
+        return served.run(served.engine.loglikelihood(prompt, text))
+
+    paris, rome = likelihood("Paris"), likelihood("Rome")
+    assert paris.logprob < 0 and math.isfinite(paris.logprob) and paris.logprob != rome.logprob
+    assert likelihood("Paris").logprob == pytest.approx(paris.logprob, abs=1e-3)
+    if not served.is_real:
+        return
+    assert paris.logprob > rome.logprob  # the model knows
+    (written,) = served.ask(QUESTION, Sampling(temperature=0.0, max_tokens=4, logprobs=True))
+    assert written.logprobs is not None
+    own = likelihood(written.text)
+    assert own.is_greedy and not rome.is_greedy
+    assert own.logprob == pytest.approx(sum(written.logprobs), abs=0.15)  # bfloat16, another batch
+    assert own.num_prompt_tokens == served.engine.count_tokens(QUESTION) + 4
+    with pytest.raises(EngineError):
+        likelihood("")
+    with pytest.raises(ContextOverflow):
+        likelihood(" word" * CONTEXT)
+    assert likelihood(" is Paris", (*QUESTION, Message(role="assistant", content="The capital"))).logprob < 0
 
 
 def test_adapters_answer_by_request_and_leave_the_base_as_it_was(served, tmp_path):

@@ -172,3 +172,43 @@ def test_a_used_up_limit_stops_new_calls_but_no_replay(journal):
     with pytest.raises(LimitReached, match="max_generated_tokens is reached: 20 of 20 tokens"):
         call(handle, "write")
     assert len(engine.asked) == 1
+
+
+# --- likelihoods of given continuations -----------------------------------------------------------
+
+
+def likelihoods(handle: Caller, *continuations: str, step: str = "choice"):
+    async def ask():
+        return [await handle.loglikelihood(user("Which?"), text, step=step) for text in continuations]
+
+    return asyncio.run(ask())
+
+
+def test_a_likelihood_is_replayed_exactly_and_paid_for_once(journal):
+    first = caller(journal, engine := Counting())
+    before = likelihoods(first, "Paris", "Rome")
+    journal.close()
+    reopened = Journal(journal.path)
+    again = caller(reopened, engine, meter=Meter(usage=reopened.usage, num_calls=reopened.num_calls))
+    assert likelihoods(again, "Paris", "Rome") == before  # log-probabilities bit by bit
+    assert engine.continuations == ["Paris", "Rome"]
+    assert before[0] != before[1]
+    assert first.meter.usage == Usage(prompt_tokens=4)  # twice "Which?" with one word
+    assert again.meter.to_dict() == first.meter.to_dict()
+    assert again.calls == first.calls
+    assert [entry["loglikelihood"] for entry in first.calls] == ["Paris", "Rome"]
+
+
+def test_a_likelihood_is_no_answer_to_a_generation_of_the_same_step(journal):
+    handle = caller(journal, engine := Counting())
+    likelihoods(handle, "Paris", step="generate")
+    call(handle, "generate", prompt="Which?")
+    likelihoods(handle, "Rome", step="generate")
+    assert (len(engine.asked), engine.continuations) == (1, ["Paris", "Rome"])
+
+
+def test_no_likelihood_is_asked_for_beyond_a_limit(journal):
+    spent = Meter(usage=Usage(completion_tokens=5), limits=Limits(max_generated_tokens=5))
+    with pytest.raises(LimitReached):
+        likelihoods(caller(journal, engine := Counting(), meter=spent), "Paris")
+    assert engine.continuations == []

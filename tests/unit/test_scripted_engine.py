@@ -224,8 +224,8 @@ def test_the_remedy_does_not_promise_what_no_engine_has():
         require(Engine("m"), frozenset({"logprobs"}), "task x")
     assert "vllm" in str(error.value)
     with pytest.raises(ValueError) as error:
-        require(Engine("m"), frozenset({"prompt_logprobs"}), "task x")
-    assert "prompt_logprobs" not in str(error.value).partition("vllm offers")[2]
+        require(Engine("m"), frozenset({"telepathy"}), "task x")
+    assert "telepathy" not in str(error.value).partition("vllm offers")[2]
 
 
 def test_open_engine_starts_and_stops_what_the_config_names(tmp_path):
