@@ -42,6 +42,16 @@ class ModelRef:
     identity: str
     """Digest of the weights, tokenizer and chat template of base and adapter."""
 
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder whose tokenizer and chat template to use: the adapter's own where it has both, else the base's.
+
+        An adapter may have been trained with another template than its base has, and is saved with it.
+        """
+        if self.adapter is not None and _has_template(self.adapter):
+            return self.adapter
+        return self.path
+
     def identity_with(self, adapter: str | None) -> str:
         """Return the identity of the base with another adapter; None: of what stands here."""
         if adapter is None:
@@ -208,6 +218,16 @@ def _hub_errors(repo: str, field: str) -> Iterator[None]:
             f"network run `hf download {repo}` and copy the folder here, then give its path; or try "
             f"{EMBEDDED!r}, which needs no network"
         ) from error
+
+
+def _has_template(folder: Path) -> bool:
+    """Return whether a folder holds a tokenizer with its chat template, in a file of its own or not."""
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    return (folder / "chat_template.jinja").is_file() or "chat_template" in json.loads(
+        config.read_text(encoding="utf-8")
+    )
 
 
 def _base_of(adapter: Path) -> str:
