@@ -26,7 +26,13 @@ scores are close to, not equal to, those of the published weights."""
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt")
 _DESCRIBING_SUFFIXES = (".json", ".jinja", ".model", ".txt")
-_NOT_THE_MODEL = {"manifest.json", "begun_with.json", RUN_CONFIG, "trainer_state.json", "training_args.bin"}
+_NOT_THE_MODEL = {
+    "manifest.json",
+    "begun_with.json",
+    RUN_CONFIG,
+    *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
+}
+"""What runs and checkpoints hold beside a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -151,6 +151,11 @@ class CheckpointEvals:
                     _free_cached_memory()  # on every rank: the evaluation may use all devices
                 if state.is_world_process_zero:
                     evals.evaluate(state.global_step)
+                if (
+                    evals.stop.is_set_anywhere()
+                ):  # while the others waited: this checkpoint is the one to go on from
+                    control.should_training_stop = True
+                    evals.stop.saved_at_step = state.global_step
 
         return EvaluateCheckpoints()
 
@@ -230,10 +235,15 @@ class CheckpointEvals:
             for folder in (self.run_folder / FOLDER).glob("checkpoint-*")
             if (folder / "manifest.json").is_file()
         )
+        left = checkpoints(self.run_folder).keys() - {*steps, *self.failed}
+        missing = {
+            **self.failed,
+            **dict.fromkeys(left, "the training was stopped before its evaluation ended"),
+        }
         return {
             "config": self.options.config,
             "evaluated_steps": steps,
-            "failed": [{"step": step, "reason": reason} for step, reason in sorted(self.failed.items())],
+            "failed": [{"step": step, "reason": reason} for step, reason in sorted(missing.items())],
         }
 
     def closing(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,11 @@ from typing import Any
 from lengthwise import lengths
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
+from lengthwise.report.beside import Beside, Published, read_beside, read_published, read_warnings
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.report.wording import is_pass_at_k
+from lengthwise.result_keys import metric_keys
 from lengthwise.statistics import Interval, summary_interval
 
 DEFAULT_COUNTER = "cjk_alpha"
@@ -35,8 +39,9 @@ class Score:
     summary: str = "mean"
     """How items become the estimate: mean, proportion or median."""
     worst: float | None = None
-    """The estimate if every prompt that the harness failed on had scored the worst; None if none failed."""
+    """The estimate if all that is unscored had scored the worst; None if nothing is."""
     best: float | None = None
+    beside: Beside = field(default_factory=Beside)
 
 
 @dataclass(kw_only=True)
@@ -62,6 +67,12 @@ class Output:
     prompt_hash: str
     summaries: dict[str, str] = field(default_factory=dict)
     """How each metric is summed up, as the row says; the results file of a finished run says it too."""
+    answer: str | None = None
+    """What was read from the first text and compared, where that is not the text itself."""
+    target: str = ""
+    """The reference answer, if the task has one."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """What the scoring says of the reply: a verifier's time-out, a judge's words."""
 
     @property
     def cluster(self) -> str:
@@ -118,13 +129,17 @@ class Task:
     """How many samples were scored, empty, truncated, repetitive, failed; None where nothing says."""
     outputs: list[Output]
     samples_file: Path | None
+    published: list[Published] = field(default_factory=list)
+    """What others state for it."""
 
     @property
     def primary(self) -> str | None:
-        """The metric to lead with: S_l where there is one, else the first that has a direction."""
+        """The metric to lead with: S_l where there is one, else the first with a direction that replies have."""
         if "s_l" in self.scores:
             return "s_l"
-        directed = [m for m, s in self.scores.items() if s.higher_is_better is not None]
+        directed = [
+            m for m, s in self.scores.items() if s.higher_is_better is not None and not is_pass_at_k(m)
+        ]
         return (directed or list(self.scores) or [None])[0]
 
 
@@ -139,6 +154,8 @@ class Evaluation:
     seconds: float | None = None
     dropped: list[DroppedRow] = field(default_factory=list)
     """Prompts that the harness could not finish."""
+    warnings: list[str] = field(default_factory=list)
+    """What a reader must know before the numbers, as the evaluation itself says."""
 
     @property
     def reasons(self) -> list[Reason]:
@@ -164,6 +181,7 @@ def read_evaluation(path: Path, problems: list[str]) -> Evaluation:
         model_identity=str(results.get("model_identity") or ""),
         seconds=number(results.get("total_evaluation_time_seconds")),
         dropped=read_dropped(path / "dropped.jsonl", problems),
+        warnings=read_warnings(results),
     )
 
 
@@ -177,7 +195,7 @@ def _newest_samples(path: Path) -> dict[str, Path]:
 
 def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, problems: list[str]) -> Task:
     counters = mapping(mapping(results.get("counters")).get(name))
-    counter = str(counters.get("s_l") or next(iter(counters.values()), DEFAULT_COUNTER))
+    counter = _word_counter(counters)
     outputs = []
     if samples is None:
         problems.append(f"task {name}: there is no samples file, so its outputs cannot be shown or compared")
@@ -203,7 +221,14 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
         accounts=_read_accounts(name, results, outputs),
         outputs=outputs,
         samples_file=samples,
+        published=read_published(results, name),
     )
+
+
+def _word_counter(counters: Mapping[str, Any]) -> str:
+    """Return the counter of a task's lengths: S_l's, else the first that counts words."""
+    named = [str(counters.get("s_l")), *map(str, counters.values())]
+    return next((name for name in named if name in lengths.COUNTERS), DEFAULT_COUNTER)
 
 
 def _read_scores(
@@ -214,19 +239,17 @@ def _read_scores(
     summaries = mapping(mapping(results.get("summaries")).get(name))
     effective = count(mapping(mapping(results.get("n-samples")).get(name)).get("effective"))
     scores: dict[str, Score] = {}
-    for key, value in stated.items():
-        metric, comma, variant = key.partition(",")
-        if not comma or metric.endswith(("_stderr", "_ci", "_n", "_bounds")):
-            continue
+    for key in metric_keys(stated):
+        metric, _, variant = key.rpartition(",")
         shown = metric if variant == "none" else f"{metric} ({variant})"
         low, high = _interval(stated, metric, variant)
         scored = len({o.id for o in outputs if o.metrics.get(metric) is not None})
         bounds = stated.get(f"{metric}_bounds,{variant}")
         worst, best = bounds if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
-        direction = better.get(metric)
+        direction = better.get(metric, True if is_pass_at_k(metric) else None)
         scores[shown] = Score(
             metric=metric,
-            estimate=number(value),
+            estimate=number(stated[key]),
             low=low,
             high=high,
             n=count(stated.get(f"{metric}_n,{variant}")) or scored or effective,
@@ -235,6 +258,7 @@ def _read_scores(
             summary=str(summaries.get(metric, "mean")),
             worst=number(worst),
             best=number(best),
+            beside=read_beside(results, name, metric, stated.get(f"{metric}_mdd,{variant}")),
         )
     return scores or _scores_of(outputs)
 
@@ -325,7 +349,24 @@ def _read_output(task: str, index: int, row: dict[str, Any], counter: str, probl
         slices={str(k): str(v) for k, v in mapping(row.get("slices")).items()},
         prompt_hash=str(row.get("prompt_hash") or ""),
         summaries={str(k): str(v) for k, v in mapping(row.get("summaries")).items()},
+        answer=_answer(row.get("filtered_resps"), texts[0]),
+        target=_shown(row.get("target")),
+        notes={str(k): _shown(v) for k, v in mapping(row.get("notes")).items()},
     )
+
+
+def _answer(filtered: Any, text: str) -> str | None:
+    """Return what was read from a reply, or None where that is the reply itself, or nothing was noted."""
+    if not isinstance(filtered, list) or not filtered:
+        return None
+    answer = filtered[0] if not isinstance(filtered[0], list) else next(iter(filtered[0]), None)
+    shown = "nothing could be read" if answer is None else _as_text(answer) or "(empty)"
+    return None if answer is not None and _as_text(answer).strip() == text.strip() else shown
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a row as a reader would have it."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _target(value: Any, index: int, task: str, problems: list[str]) -> LengthTarget | None:

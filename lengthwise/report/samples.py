@@ -17,6 +17,8 @@ from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, t
 
 MAX_CARDS = 2000
 """Prompts shown; of more, those whose lengths are farthest from what was asked."""
+MAX_BESIDE = 600
+"""Characters shown of a reference answer, of an answer that was read, and of a note."""
 GAUGE_SPAN = 3.0
 """The gauge reaches from 1/8 to 8 times the requested length (powers of two)."""
 
@@ -60,6 +62,11 @@ class Cell:
     """Position of actual/requested on the gauge, in percent."""
     lead: str
     """The task's leading metric, for the closed card."""
+    target: str
+    """The reference answer, if the task has one."""
+    answer: str | None
+    """What was read from the reply, where that is not the reply itself."""
+    notes: list[tuple[str, str]]
 
 
 @dataclass(kw_only=True)
@@ -275,4 +282,12 @@ def _cell(run: Run, colour: int, task: Task, output: Output) -> Cell:
         where=f"{task.samples_file}, row {output.row}" if task.samples_file else "",
         gauge=gauge,
         lead=lead,
+        target=_short(output.target),
+        answer=None if output.answer is None else _short(output.answer),
+        notes=[(name.replace("_", " "), _short(value)) for name, value in output.notes.items() if value],
     )
+
+
+def _short(text: str) -> str:
+    """Return the beginning of what stands beside a reply; the samples file has it in full."""
+    return text if len(text) <= MAX_BESIDE else f"{text[:MAX_BESIDE]} … ({len(text):,} characters)"

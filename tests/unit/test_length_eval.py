@@ -147,6 +147,7 @@ def test_a_signal_ends_the_evaluation_and_a_resumed_run_goes_on_with_it(tmp_path
     evals.stop.signal = signal.SIGTERM
     evals.settle()
     assert "is cut short" in capsys.readouterr().out
+    assert [entry["step"] for entry in evals.account()["failed"]] == [1, 2]
     assert not evals.is_done(1) and evals.failed == {}
     evals.evaluate(2)
     assert not evals.folder(2).exists()

@@ -393,7 +393,9 @@ def test_an_adapter_with_a_template_of_its_own_brings_its_tokenizer(make_model):
     adapter = make_model("adapter")
     (adapter / "config.json").unlink()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    assert resolve_model(str(adapter)).tokenizer_path == base  # a template without its tokenizer is not enough
+    assert (
+        resolve_model(str(adapter)).tokenizer_path == base
+    )  # a template without its tokenizer is not enough
     (adapter / "tokenizer.json").write_text("{}")
     (adapter / "tokenizer_config.json").write_text("{}")
     assert resolve_model(str(adapter)).tokenizer_path == adapter
