@@ -122,7 +122,7 @@ class CheckpointEvals:
 
     def log_file(self, step: int) -> Path:
         """Return where a checkpoint's evaluation writes what it says."""
-        return self.run_folder / FOLDER / f"checkpoint-{step}.log"
+        return self.folder(step) / "evaluation.log"
 
     def is_done(self, step: int) -> bool:
         """Return whether a checkpoint's evaluation has finished."""
@@ -165,9 +165,9 @@ class CheckpointEvals:
         Evaluations of later steps are removed, as their checkpoints will be written again.
         """
         for folder in (self.run_folder / FOLDER).glob("checkpoint-*"):
-            step = folder.name.removeprefix("checkpoint-").removesuffix(".log")
+            step = folder.name.removeprefix("checkpoint-")
             if step.isdecimal() and int(step) > last_step:
-                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+                shutil.rmtree(folder)
         for step, checkpoint in sorted(checkpoints(self.run_folder).items()):
             if step <= last_step and is_complete(checkpoint):
                 self.evaluate(step)
@@ -181,7 +181,7 @@ class CheckpointEvals:
             self._note(step)
             return
         log = self.log_file(step)
-        log.parent.mkdir(exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = self.run_folder / f"checkpoint-{step}"
         arguments = evaluation_arguments(self.options.config, str(checkpoint), self.folder(step))
         with log.open("ab") as stream:

@@ -11,9 +11,8 @@ from typing import Any
 from lengthwise.config import ConfigError
 from lengthwise.report.collect import Run
 from lengthwise.report.drawing import FULL_NUMBER, Drawing, page_style, run_colour
-from lengthwise.report.evaluations import Score, Task
+from lengthwise.report.evaluations import TOKENS, Score, Task
 from lengthwise.report.files import mapping, number
-from lengthwise.report.tradeoff import TOKENS
 from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
 from lengthwise.run_dir import RunDir
 

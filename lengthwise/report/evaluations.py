@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise import lengths
-from lengthwise.degeneration import REPETITIVE_FRAC
-from lengthwise.records import LengthTarget
 from lengthwise.report.beside import Beside, Published, read_beside, read_published, read_warnings
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.report.outputs import Output, read_output
 from lengthwise.report.wording import is_pass_at_k
 from lengthwise.result_keys import metric_keys
 from lengthwise.statistics import Interval, summary_interval
 
+TOKENS = "num_tokens"
+"""The metric that every task has: the tokens of a reply."""
 DEFAULT_COUNTER = "cjk_alpha"
 ACCOUNTS = ("scored", "empty", "truncated", "repetitive", "failed")
 _SAMPLES_FILE = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[^_]*)\.jsonl")
@@ -42,71 +41,6 @@ class Score:
     """The estimate if all that is unscored had scored the worst; None if nothing is."""
     best: float | None = None
     beside: Beside = field(default_factory=Beside)
-
-
-@dataclass(kw_only=True)
-class Output:
-    """One prompt with what the model wrote and how it scored."""
-
-    task: str
-    id: str
-    row: int
-    """Number of the row in its samples file, from 1."""
-    prompt: str
-    texts: list[str]
-    requested: LengthTarget | None
-    length: int | None
-    """Length of the first text in the unit of the request."""
-    finish_reason: str
-    num_tokens: int | None
-    words: int | None
-    """Length of the first text under the task's counter, whatever unit was asked for."""
-    metrics: dict[str, float | None]
-    flags: dict[str, Any]
-    slices: dict[str, str]
-    prompt_hash: str
-    summaries: dict[str, str] = field(default_factory=dict)
-    """How each metric is summed up, as the row says; the results file of a finished run says it too."""
-    answer: str | None = None
-    """What was read from the first text and compared, where that is not the text itself."""
-    target: str = ""
-    """The reference answer, if the task has one."""
-    notes: dict[str, str] = field(default_factory=dict)
-    """What the scoring says of the reply: a verifier's time-out, a judge's words."""
-
-    @property
-    def cluster(self) -> str:
-        """What tells outputs that are not independent: the prompt's digest, else the item's id."""
-        return self.prompt_hash or self.id
-
-    @property
-    def log_ratio(self) -> float | None:
-        """Return ln(actual / requested); an empty text counts as half a unit, so that it is farthest."""
-        if self.requested is None or self.length is None:
-            return None
-        return math.log(max(self.length, 0.5) / self.requested.nominal)
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the text was cut at its cap."""
-        return self.finish_reason == "length" or bool(self.flags.get("truncated"))
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing but white space came back."""
-        return bool(self.flags.get("empty")) or not any(text.strip() for text in self.texts)
-
-    @property
-    def repetitive(self) -> bool:
-        """Whether the text repeats itself."""
-        share = number(self.flags.get("repetition"))
-        return bool(self.flags.get("repetitive")) or (share is not None and share >= REPETITIVE_FRAC)
-
-    @property
-    def marks(self) -> list[str]:
-        """What is wrong with the text, in words that stand beside it."""
-        marks = {"cut": self.truncated, "empty": self.empty, "repetitive": self.repetitive}
-        return [name for name, is_so in marks.items() if is_so]
 
 
 @dataclass(kw_only=True)
@@ -201,7 +135,7 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
         problems.append(f"task {name}: there is no samples file, so its outputs cannot be shown or compared")
     else:
         outputs = [
-            _read_output(name, i, row, counter, problems)
+            read_output(name, i, row, counter, problems)
             for i, row in enumerate(read_rows(samples, problems), start=1)
         ]
     scores = _read_scores(name, results, outputs, counters)
@@ -320,80 +254,3 @@ def _read_accounts(name: str, results: Mapping[str, Any], outputs: list[Output])
         }
         accounts = {key: seen.get(key) if value is None else value for key, value in accounts.items()}
     return accounts
-
-
-def _read_output(task: str, index: int, row: dict[str, Any], counter: str, problems: list[str]) -> Output:
-    doc = mapping(row.get("doc"))
-    texts = [_as_text(t) for t in _flat(row.get("resps"))] or [""]
-    counts, num_tokens = mapping(row.get("counts")), count(row.get("num_tokens"))
-    words = count(counts.get(counter))
-    if words is None and counter in lengths.COUNTERS:
-        words = lengths.COUNTERS[counter](texts[0])
-    requested = _target(row.get("requested"), index, task, problems)
-    length = words
-    if requested is not None and requested.unit != "words":
-        length = count(counts.get("tokens", num_tokens)) if requested.unit == "tokens" else len(texts[0])
-    return Output(
-        task=task,
-        id=str(row.get("id") if row.get("id") is not None else row.get("doc_id", index)),
-        row=index,
-        prompt=_as_text(doc["prompt"]) if doc.get("prompt") else _last_message(row.get("arguments")),
-        texts=texts,
-        requested=requested,
-        length=length,
-        finish_reason=str(row.get("finish_reason") or "unknown"),
-        num_tokens=num_tokens,
-        words=words,
-        metrics={str(k): number(v) for k, v in mapping(row.get("metrics")).items()},
-        flags=mapping(row.get("flags")),
-        slices={str(k): str(v) for k, v in mapping(row.get("slices")).items()},
-        prompt_hash=str(row.get("prompt_hash") or ""),
-        summaries={str(k): str(v) for k, v in mapping(row.get("summaries")).items()},
-        answer=_answer(row.get("filtered_resps"), texts[0]),
-        target=_shown(row.get("target")),
-        notes={str(k): _shown(v) for k, v in mapping(row.get("notes")).items()},
-    )
-
-
-def _answer(filtered: Any, text: str) -> str | None:
-    """Return what was read from a reply, or None where that is the reply itself, or nothing was noted."""
-    if not isinstance(filtered, list) or not filtered:
-        return None
-    answer = filtered[0] if not isinstance(filtered[0], list) else next(iter(filtered[0]), None)
-    shown = "nothing could be read" if answer is None else _as_text(answer) or "(empty)"
-    return None if answer is not None and _as_text(answer).strip() == text.strip() else shown
-
-
-def _shown(value: Any) -> str:
-    """Return a value of a row as a reader would have it."""
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _target(value: Any, index: int, task: str, problems: list[str]) -> LengthTarget | None:
-    if not isinstance(value, dict):
-        return None
-    try:
-        return LengthTarget.from_dict(value)
-    except (TypeError, ValueError) as error:
-        problems.append(f"task {task}, row {index}: the requested length is not understood ({error})")
-        return None
-
-
-def _flat(value: Any) -> list[Any]:
-    """Return replies as one list; lm-eval nests them one deeper."""
-    if not isinstance(value, list):
-        return [] if value is None else [value]
-    return [item for entry in value for item in (entry if isinstance(entry, list) else [entry])]
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _last_message(arguments: Any) -> str:
-    for message in reversed(_flat(arguments)):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return _as_text(message.get("content"))
-        if isinstance(message, str):
-            return message
-    return ""

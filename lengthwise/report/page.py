@@ -16,9 +16,9 @@ from lengthwise.report.by_step import courses, logged_charts
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import compare_all
 from lengthwise.report.drawing import MUTED, PALETTE, run_colour
-from lengthwise.report.evaluations import Output
 from lengthwise.report.findings import Headline, headline
 from lengthwise.report.lineage import NODE_WIDTH, draw
+from lengthwise.report.outputs import Output
 from lengthwise.report.settings import package_table, setting_differences, settings_rows
 from lengthwise.report.tables import TaskTable, score_tables
 from lengthwise.report.tradeoff import trade_offs

@@ -12,7 +12,8 @@ from typing import Any
 from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, flips
-from lengthwise.report.evaluations import Output, Task
+from lengthwise.report.evaluations import TOKENS, Task
+from lengthwise.report.outputs import Output
 from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, target, whole
 
 MAX_CARDS = 2000
@@ -261,6 +262,7 @@ def _cell(run: Run, colour: int, task: Task, output: Output) -> Cell:
     scores = [
         (metric_name(m), "unscored" if value is None else decimal(value, digits.get(m, digits_for([value]))))
         for m, value in output.metrics.items()
+        if m != TOKENS  # stated beside the length
     ]
     lead = next((f"{m} {value}" for m, value in scores if m == metric_name(task.primary or "")), "")
     unit = output.requested.unit if output.requested else "words"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lengthwise.pareto import pareto_front
 from lengthwise.report.collect import Run
 from lengthwise.report.drawing import INK, MUTED, Drawing, log_ticks, page_style, run_colour
-from lengthwise.report.evaluations import Score, Task
+from lengthwise.report.evaluations import TOKENS, Score, Task
 from lengthwise.report.files import mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
 
-TOKENS = "num_tokens"
 BUDGET = "budget"
 """The kind of slice whose values are token budgets, as L1 asks for them (arXiv 2503.04697)."""
 
@@ -107,7 +107,7 @@ def points_of(run: Run, colour: int, number_: int, task: Task, metric: str) -> l
     return sorted(points, key=lambda p: p.tokens)
 
 
-def _cell(score: Score | None) -> dict[str, object]:
+def _cell(score: Score | None) -> dict[str, Any]:
     return {} if score is None else {"value": score.estimate, "ci": [score.low, score.high]}
 
 

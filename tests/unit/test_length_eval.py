@@ -78,7 +78,7 @@ def test_a_checkpoint_is_evaluated_and_its_numbers_stand_beside_the_losses_once(
         and line["eval_longen/num_tokens"] > 0
     )
     assert not any(key.endswith(("_ci", "_n", "_stderr")) for key in line)
-    assert "checkpoint-1.log" in capsys.readouterr().out and evals.log_file(1).stat().st_size > 0
+    assert "checkpoint-1/evaluation.log" in capsys.readouterr().out and evals.log_file(1).stat().st_size > 0
     written = (evals.folder(1) / "manifest.json").stat().st_mtime_ns
     evals.go_on(1)
     assert (evals.folder(1) / "manifest.json").stat().st_mtime_ns == written
@@ -101,7 +101,11 @@ def test_a_failure_stops_nothing_and_is_said(tmp_path, capsys):
     assert "WARNING     the evaluation of checkpoint-1 ended with exit code 2" in capsys.readouterr().out
     assert "limit must be at least 1" in evals.log_file(1).read_text(encoding="utf-8")
     assert evals.account()["failed"][0]["step"] == 1
-    assert [line for line in evals.closing() if line.startswith("WARNING") and "checkpoint-1.log" in line]
+    assert [
+        line
+        for line in evals.closing()
+        if line.startswith("WARNING") and "checkpoint-1/evaluation.log" in line
+    ]
     config_file(tmp_path)
     evals.go_on(1)  # as a resumed run does
     assert evals.account() == {**evals.account(), "evaluated_steps": [1], "failed": []}
@@ -162,10 +166,7 @@ def test_evaluations_of_steps_to_be_done_again_are_removed(tmp_path):
     evals = begun(tmp_path, steps=(1, 2))
     evals.go_on(2)
     evals.go_on(1)
-    assert sorted(p.name for p in (evals.run_folder / "evals").iterdir()) == [
-        "checkpoint-1",
-        "checkpoint-1.log",
-    ]
+    assert [p.name for p in (evals.run_folder / "evals").iterdir()] == ["checkpoint-1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
