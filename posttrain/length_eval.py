@@ -62,8 +62,11 @@ class LengthEval:
 
 
 def evaluation_arguments(config: str, model: str, folder: Path) -> list[str]:
-    """Return what the evaluation job is started with."""
-    return [f"--config={config}", f"--model={model}", f"--output_dir={folder}"]
+    """Return what the evaluation job is started with: the config, but of this one model as it is."""
+    return [
+        *(f"--config={config}", f"--model={model}", f"--output_dir={folder}"),
+        *("--adapter=null", "--aa_run=false"),
+    ]
 
 
 def check_length_eval(options: LengthEval, model: str) -> None:
@@ -225,34 +228,34 @@ class CheckpointEvals:
             stream.write(json.dumps({"step": step, **values}) + "\n")
 
     def _fail(self, step: int, code: int) -> None:
-        self.failed[step] = f"the evaluation of checkpoint-{step} ended with exit code {code}"
-        print(f"WARNING     {self.failed[step]}; {self.log_file(step)} says why", flush=True)
+        self.failed[step] = (
+            f"the evaluation of checkpoint-{step} ended with exit code {code}: {self.log_file(step)} says why"
+        )
+        print(f"WARNING     {self.failed[step]}", flush=True)
 
     def account(self) -> dict[str, Any]:
-        """Return the manifest's `length_evals` entry: what was evaluated, and what failed why."""
+        """Return the manifest's `length_evals` entry: what was evaluated, and what was not and why."""
         steps = sorted(
-            int(folder.name.removeprefix("checkpoint-"))
-            for folder in (self.run_folder / FOLDER).glob("checkpoint-*")
-            if (folder / "manifest.json").is_file()
+            int(manifest.parent.name.removeprefix("checkpoint-"))
+            for manifest in (self.run_folder / FOLDER).glob("checkpoint-*/manifest.json")
         )
-        left = checkpoints(self.run_folder).keys() - {*steps, *self.failed}
         missing = {
-            **self.failed,
-            **dict.fromkeys(left, "the training was stopped before its evaluation ended"),
-        }
+            step: f"checkpoint-{step} is not evaluated: the training was stopped first"
+            for step in checkpoints(self.run_folder).keys() - {*steps}
+        } | self.failed
         return {
             "config": self.options.config,
             "evaluated_steps": steps,
-            "failed": [{"step": step, "reason": reason} for step, reason in sorted(missing.items())],
+            "failed": [{"step": step, "reason": missing[step]} for step in sorted(missing)],
         }
 
     def closing(self) -> list[str]:
         """Return what the job says of the evaluations at its end."""
-        done = len(self.account()["evaluated_steps"])
-        lines = [f"evaluated   {done} checkpoint{'' if done == 1 else 's'}, in {self.run_folder / FOLDER}"]
-        return lines + [
-            f"WARNING     {reason}; {self.log_file(step)} says why"
-            for step, reason in sorted(self.failed.items())
+        account = self.account()
+        done = len(account["evaluated_steps"])
+        return [
+            f"evaluated   {done} checkpoint{'' if done == 1 else 's'}, in {self.run_folder / FOLDER}",
+            *(f"WARNING     {entry['reason']}" for entry in account["failed"]),
         ]
 
 

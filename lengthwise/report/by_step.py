@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError
-from lengthwise.report.collect import Run
+from lengthwise.report.collect import Run, checkpoint_of
 from lengthwise.report.drawing import FULL_NUMBER, Drawing, page_style, run_colour
 from lengthwise.report.evaluations import TOKENS, Score, Task
 from lengthwise.report.files import mapping, number
@@ -18,7 +18,6 @@ from lengthwise.run_dir import RunDir
 
 MAX_CHARTS = 6
 """Charts of one task, its leading metric first."""
-_CHECKPOINT = re.compile(r"(?P<training>.+)/checkpoint-(?P<step>\d+)/?")
 _LOGGED = re.compile(r"eval_(?P<task>.+)/(?P<metric>[^/]+)")
 
 
@@ -50,16 +49,6 @@ class Course:
     has_base: bool
     """Whether the model that training began from was evaluated too, and stands at step 0."""
     charts: list[StepChart]
-
-
-def checkpoint_of(run: Run) -> tuple[str, int] | None:
-    """Return the training's folder and the step of the checkpoint that an evaluation measured, None for others."""
-    model = mapping(run.manifest.get("model"))
-    for stated in (model.get("adapter"), model.get("name") or run.config.get("model")):
-        found = _CHECKPOINT.fullmatch(str(stated or ""))
-        if found:
-            return found["training"], int(found["step"])
-    return None
 
 
 def courses(runs: Sequence[Run]) -> list[Course]:

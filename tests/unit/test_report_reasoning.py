@@ -9,8 +9,8 @@ import pytest
 from report_reasoning import JUDGED, TASK, write_reasoning
 from report_runs import write_build, write_scores, write_training
 
-from lengthwise.report.by_step import checkpoint_of, courses, logged_charts
-from lengthwise.report.collect import collect
+from lengthwise.report.by_step import courses, logged_charts
+from lengthwise.report.collect import checkpoint_of, collect
 from lengthwise.report.comparison import compare_all
 from lengthwise.report.evaluations import read_evaluation
 from lengthwise.report.findings import headline
@@ -89,14 +89,17 @@ def test_checkpoints_stand_by_step_with_their_base_at_0(tmp_path):
         write_reasoning(tmp_path / f"at-{s}", skill=0.5, tokens=300, model=f"{training}/checkpoint-{s}")
         for s in (16, 8)
     ]
-    assert [checkpoint_of(run) for run in collect(marks)] == [(str(training), 16), (str(training), 8)]
+    found = collect(marks)  # with the training and its data, though no manifest of theirs names them
+    assert [checkpoint_of(run) for run in found[:2]] == [(str(training), 16), (str(training), 8)]
+    assert [run.path for run in found[2:]] == [training, tmp_path / "b"]
+    assert found[0].parents == [found[2]]
     (course,) = courses(collect([base, *marks, training]))
     assert (course.steps, course.has_base) == ([0, 8, 16], True)
     assert course.charts[0].title == f"correct on {TASK}"
     assert f"num_tokens on {TASK}" in [chart.title for chart in course.charts]
     assert "step 8: " in course.charts[0].svg
     assert "at step 0" in section(page(base, *marks, training), "steps")
-    assert courses(collect([base, marks[0]])) == [] and courses(collect([base])) == []
+    assert courses(collect([marks[0]])) == [] and courses(collect([base])) == []
 
 
 def test_a_trainings_own_log_of_its_checkpoints_is_drawn(tmp_path):
