@@ -11,8 +11,9 @@ from typing import Any
 from lengthwise.config import ConfigError
 from lengthwise.report.collect import Run, checkpoint_of
 from lengthwise.report.drawing import FULL_NUMBER, Drawing, page_style, run_colour
-from lengthwise.report.evaluations import TOKENS, Score, Task
+from lengthwise.report.evaluations import Score, Task
 from lengthwise.report.files import mapping, number
+from lengthwise.report.outputs import TOKENS
 from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
 from lengthwise.run_dir import RunDir
 

@@ -17,8 +17,6 @@ from lengthwise.report.wording import is_pass_at_k
 from lengthwise.result_keys import metric_keys
 from lengthwise.statistics import Interval, summary_interval
 
-TOKENS = "num_tokens"
-"""The metric that every task has: the tokens of a reply."""
 DEFAULT_COUNTER = "cjk_alpha"
 ACCOUNTS = ("scored", "empty", "truncated", "repetitive", "failed")
 _SAMPLES_FILE = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[^_]*)\.jsonl")
@@ -247,7 +245,7 @@ def _read_accounts(name: str, results: Mapping[str, Any], outputs: list[Output])
         accounts["end unknown"] = count(stated.get("truncated_unknown"))
     if outputs:
         seen = {
-            "scored": sum(1 for o in outputs if any(v is not None for v in o.metrics.values())),
+            "scored": sum(o.scored for o in outputs),
             "empty": sum(o.empty for o in outputs),
             "truncated": sum(o.truncated for o in outputs),
             "repetitive": sum(o.repetitive for o in outputs),

@@ -12,6 +12,9 @@ from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
 from lengthwise.report.files import count, mapping, number
 
+TOKENS = "num_tokens"
+"""The metric that every task has: the tokens of a reply."""
+
 
 @dataclass(kw_only=True)
 class Output:
@@ -54,6 +57,11 @@ class Output:
         if self.requested is None or self.length is None:
             return None
         return math.log(max(self.length, 0.5) / self.requested.nominal)
+
+    @property
+    def scored(self) -> bool:
+        """Whether any metric of the task or of a judge is known; the number of tokens always is."""
+        return any(v is not None for name, v in self.metrics.items() if name != TOKENS)
 
     @property
     def truncated(self) -> bool:

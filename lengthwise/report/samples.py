@@ -12,8 +12,8 @@ from typing import Any
 from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, flips
-from lengthwise.report.evaluations import TOKENS, Task
-from lengthwise.report.outputs import Output
+from lengthwise.report.evaluations import Task
+from lengthwise.report.outputs import TOKENS, Output
 from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, target, whole
 
 MAX_CARDS = 2000

@@ -272,7 +272,7 @@ def _account(run: Run, colour: int, task: Task) -> Account:
         if key not in ("scored", "failed"):
             cells.append((key, value, samples(key) if value and seen.get(key) else ""))
     answered = {o.id for o in task.outputs}
-    scored = {o.id for o in task.outputs if any(v is not None for v in o.metrics.values())}
+    scored = {o.id for o in task.outputs if o.scored}
     return Account(
         run=run,
         colour=colour,

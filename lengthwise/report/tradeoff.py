@@ -9,8 +9,9 @@ from typing import Any
 from lengthwise.pareto import pareto_front
 from lengthwise.report.collect import Run
 from lengthwise.report.drawing import INK, MUTED, Drawing, log_ticks, page_style, run_colour
-from lengthwise.report.evaluations import TOKENS, Score, Task
+from lengthwise.report.evaluations import Score, Task
 from lengthwise.report.files import mapping, number
+from lengthwise.report.outputs import TOKENS
 from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
 
 BUDGET = "budget"

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from report_reasoning import JUDGED, TASK, write_reasoning
-from report_runs import write_build, write_scores, write_training
+from report_runs import write_build, write_jsonl, write_scores, write_training
 
 from lengthwise.report.by_step import courses, logged_charts
 from lengthwise.report.collect import checkpoint_of, collect
@@ -15,6 +15,7 @@ from lengthwise.report.comparison import compare_all
 from lengthwise.report.evaluations import read_evaluation
 from lengthwise.report.findings import headline
 from lengthwise.report.page import render
+from lengthwise.report.tables import score_tables
 from lengthwise.report.tradeoff import points_of, trade_offs
 
 PUBLISHED = {
@@ -190,3 +191,13 @@ def test_many_runs_leave_out_the_changes_by_kind_of_prompt(tmp_path):
     ]
     assert "r6, change" in page(folders[0], folders[6])
     assert "r6, change" not in page(*folders)
+
+
+def test_a_reply_of_which_only_the_tokens_are_known_is_unscored(tmp_path):
+    run = write_scores(tmp_path / "x", {"a": 1.0, "b": None})
+    file = next(run.glob("samples_*.jsonl"))
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [{**row, "metrics": {**row["metrics"], "num_tokens": 9.0}} for row in rows]
+    write_jsonl(file, rows)
+    ((account,),) = [table.accounts for table in score_tables(coloured(run), [], {})]
+    assert (account.scored, account.unscored) == (1, 1)
