@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lengthwise.budget import LimitReached
 from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
+from lengthwise.engines.orphans import OWNER
 from lengthwise.journal import JournalError
 from lengthwise.provenance import file_sha256
 from lengthwise.run_dir import RunDir, run_folder
@@ -154,6 +155,31 @@ def _accelerate_file(name: str) -> Path:
     raise ConfigError(
         f"--accelerate_config {name}: there is no such file and no {folders[0]}/{name}.yaml"
         f"{': ' + nearest if nearest else ''}; there are {', '.join(known) or 'none'}"
+    )
+
+
+def spawn(
+    verb: str, arguments: Sequence[str], *, log: IO[bytes], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a job in its own process and return it at once; Linux ends it when this process ends, however it does.
+
+    Args:
+        verb: a key of `JOBS`.
+        arguments: what the job gets.
+        log: where its stdout and stderr go.
+        environment: its environment variables, by default ours.
+
+    Raises:
+        ConfigError: no such job, or its package is not installed.
+    """
+    given = os.environ if environment is None else environment
+    return subprocess.Popen(
+        job_command(verb, arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # out of the terminal's reach: its Ctrl-C is for the training, which then ends this one
+        env={**given, OWNER: str(os.getpid())},  # read where `lengthwise` is imported
     )
 
 

@@ -26,7 +26,13 @@ scores are close to, not equal to, those of the published weights."""
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt")
 _DESCRIBING_SUFFIXES = (".json", ".jinja", ".model", ".txt")
-_NOT_THE_MODEL = {"manifest.json", "begun_with.json", RUN_CONFIG, "trainer_state.json", "training_args.bin"}
+_NOT_THE_MODEL = {
+    "manifest.json",
+    "begun_with.json",
+    RUN_CONFIG,
+    *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
+}
+"""What runs and checkpoints hold beside a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +47,16 @@ class ModelRef:
     """Folder of a LoRA adapter on that base, PEFT layout."""
     identity: str
     """Digest of the weights, tokenizer and chat template of base and adapter."""
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder whose tokenizer and chat template to use: the adapter's own where it has both, else the base's.
+
+        An adapter may have been trained with another template than its base has, and is saved with it.
+        """
+        if self.adapter is not None and _has_template(self.adapter):
+            return self.adapter
+        return self.path
 
     def identity_with(self, adapter: str | None) -> str:
         """Return the identity of the base with another adapter; None: of what stands here."""
@@ -208,6 +224,16 @@ def _hub_errors(repo: str, field: str) -> Iterator[None]:
             f"network run `hf download {repo}` and copy the folder here, then give its path; or try "
             f"{EMBEDDED!r}, which needs no network"
         ) from error
+
+
+def _has_template(folder: Path) -> bool:
+    """Return whether a folder holds a tokenizer with its chat template, in a file of its own or not."""
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    return (folder / "chat_template.jinja").is_file() or "chat_template" in json.loads(
+        config.read_text(encoding="utf-8")
+    )
 
 
 def _base_of(adapter: Path) -> str:

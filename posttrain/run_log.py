@@ -32,14 +32,12 @@ def run_log(path: Path) -> TrainerCallback:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             # The last losses of a training are else in no line, and so not in its mean either.
-            control.should_log = (
-                control.should_log or control.should_training_stop or _may_save(args, control)
-            )
+            control.should_log = control.should_log or control.should_training_stop or may_save(args, control)
             return control
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             # The trainer logs no step twice, so this adds nothing where the step's end has logged.
-            control.should_log = control.should_log or _may_save(args, control)
+            control.should_log = control.should_log or may_save(args, control)
             return control
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -59,7 +57,7 @@ def run_log(path: Path) -> TrainerCallback:
     return RunLog()
 
 
-def _may_save(args: Any, control: Any) -> bool:
+def may_save(args: Any, control: Any) -> bool:
     """Return whether a checkpoint may come: the losses since the last log are not in it, and would be lost."""
     if args.save_strategy == "best":  # decided after the log, by the evaluation
         return bool(control.should_save or control.should_evaluate)

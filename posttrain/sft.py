@@ -8,6 +8,7 @@ default. Only assistant turns with their end-of-turn token carry loss. There is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -19,6 +20,7 @@ from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
 from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
+from posttrain.length_eval import LengthEval, check_length_eval
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
 from posttrain.trl_keys import OPERATIONAL, RENAMED, also_decisive, check_trainer_keys
@@ -90,6 +92,11 @@ class SFTJob:
     log_step_rows: bool = option(
         False, help="write step_rows.jsonl: the ids of the rows each step trained on", operational=True
     )
+    length_eval: LengthEval | None = option(
+        None,
+        help="evaluate each checkpoint when it is saved: config (of lengthwise eval), wait, devices",
+        operational=True,
+    )
     trainer: dict[str, Any] = option(default_factory=dict, help="the keys of TRL's SFTConfig")
 
     def __post_init__(self) -> None:
@@ -103,6 +110,10 @@ class SFTJob:
             raise ValueError(f"seed is {self.seed}: it must lie between 0 and {2**32 - 1}")
         if self.mixture_rows and (isinstance(self.data, str) or self.data[0].weight is None):
             raise ValueError("mixture_rows is set, but the data has no weights: give each source a weight")
+        if self.length_eval is not None and self.trainer.get("save_strategy") == "no":
+            raise ValueError(
+                "length_eval is set, but save_strategy is 'no': there is no checkpoint to evaluate"
+            )
         wants_eval = self.trainer.get("eval_strategy", "no") != "no"
         if wants_eval and self.eval_data is None:
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
@@ -141,6 +152,8 @@ def check(argv: Sequence[str] | None) -> tuple[SFTJob, list[DataSource], list[Da
     folder = run_folder("sft", job.name, job.output_dir)
     RunDir.check("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     find_checkpoint(folder, job.resume_from_checkpoint)
+    if job.length_eval is not None and os.environ.get("RANK", "0") == "0":
+        check_length_eval(job.length_eval, job.model)
     return job, sources, eval_sources
 
 

@@ -85,8 +85,15 @@ def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]
     atomic_write(run.file("README.md"), card)
 
 
-def finish(job: SFTJob, run: RunDir, plan: Plan, training: dict[str, Any]) -> None:
-    """Write the manifest, the last act of the run."""
+def finish(
+    job: SFTJob,
+    run: RunDir,
+    plan: Plan,
+    training: dict[str, Any],
+    *,
+    length_evals: dict[str, Any] | None = None,
+) -> None:
+    """Write the manifest, the last act of the run; `length_evals` says what the checkpoints' evaluations came to."""
     outputs = [f.name for f in sorted(run.path.iterdir()) if f.is_file() and not f.name.startswith(".")]
     run.finish(
         seed=job.seed,
@@ -94,7 +101,7 @@ def finish(job: SFTJob, run: RunDir, plan: Plan, training: dict[str, Any]) -> No
         outputs=outputs,
         parents=parents(plan),
         counts=row_counts(plan),
-        extra={"training": training},
+        extra={"training": training, **({"length_evals": length_evals} if length_evals else {})},
     )
 
 

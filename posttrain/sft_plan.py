@@ -135,6 +135,7 @@ def header(job: SFTJob, plan: Plan) -> list[str]:
             plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
         ),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
+        *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),
     ]
 
 

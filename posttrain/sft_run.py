@@ -12,6 +12,7 @@ from lengthwise.config import ConfigError
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
 from posttrain.base_model import linear_modules
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
+from posttrain.length_eval import CheckpointEvals
 from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
 from posttrain.run_log import run_log
@@ -44,13 +45,19 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
         atomic_write(run.file("dropped.jsonl"), "".join(lines))
 
     stop = StopRequest()
-    trainer = make_trainer(job, plan, stop)
+    evals = (
+        CheckpointEvals(options=job.length_eval, run_folder=folder, stop=stop) if job.length_eval else None
+    )
+    trainer = make_trainer(job, plan, stop, evals)
     stop_note = _stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
     if _is_main():
         print("\n".join([*header(job, plan), *stop_note]), flush=True)
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
     if stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         if _is_main():
+            if evals is not None:
+                evals.settle()
+                print("\n".join(evals.closing()), flush=True)
             print(
                 f"stopped at step {trainer.state.global_step}; start the same command again to go on",
                 flush=True,
@@ -59,19 +66,26 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
     training = account(job, plan, trainer)
     save(job, run, trainer, training)
     if run.writes:
-        finish(job, run, plan, training)
+        if evals is not None:
+            evals.settle()
+            print("\n".join(evals.closing()), flush=True)
+        finish(job, run, plan, training, length_evals=evals.account() if evals else None)
         loss = training["train_loss"]
         shown = "not logged" if loss is None else f"{loss:.4f}"
         print(f"finished    {run.path}: {training['steps']} steps, mean loss {shown}", flush=True)
     return 0
 
 
-def make_trainer(job: SFTJob, plan: Plan, stop: StopRequest) -> SFTTrainer:
+def make_trainer(
+    job: SFTJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None = None
+) -> SFTTrainer:
     """Build TRL's trainer on rows that it takes as they are: input_ids and labels, nothing left to cut."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    # The log comes last: it also logs at the steps that a stop, or the trainer, saves.
+    # The log comes after the stop: it also logs at the steps that a stop, or the trainer, saves.
     callbacks = [same_order_after_resume(), stop.callback(), run_log(plan.folder / "metrics.jsonl")]
+    if evals is not None:
+        callbacks.append(evals.callback())
     trainer_class = SFTTrainer
     if job.log_step_rows:
         step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows)

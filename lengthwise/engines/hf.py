@@ -68,7 +68,7 @@ class Engine:
 
         self._ref = resolve_model(*self._spec)
         self._tokenizer = ChatTokenizer(
-            self._ref.path, self.config.reasoning_tags, self.config.chat_template_kwargs
+            self._ref.tokenizer_path, self.config.reasoning_tags, self.config.chat_template_kwargs
         )
         device = self.config.device
         if device == "auto":

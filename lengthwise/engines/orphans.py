@@ -36,6 +36,6 @@ def die_with_parent() -> None:
         return
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A parent that died before the request sends no signal.
-    if os.getppid() != parent or parent == 1 or not os.path.exists(f"/proc/{owner}"):
+    # A parent that died before the request sends no signal. In a container the job itself may be process 1.
+    if os.getppid() != parent or (parent == 1 and owner != "1") or not os.path.exists(f"/proc/{owner}"):
         os.kill(os.getpid(), signal.SIGKILL)

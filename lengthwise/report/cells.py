@@ -40,8 +40,6 @@ class Estimate:
     bounds: str
     n: str
     bar: Bar | None = None
-    extremes: str = ""
-    """Where the estimate would lie if the failed prompts had scored the worst or the best."""
 
 
 @dataclass(frozen=True, kw_only=True)

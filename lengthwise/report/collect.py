@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ _SIGNS = {
     "unknown": ("manifest.json", "journal*", "dropped.jsonl", "run_config.json"),
 }
 """Files that tell the job of a folder without a manifest; the first that fits decides."""
+
+
+_CHECKPOINT = re.compile(r"(?P<training>.+)/checkpoint-(?P<step>\d+)/?")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,6 +70,13 @@ def collect(paths: Sequence[Path]) -> list[Run]:
             queue.append(runs[place])
     while queue:
         run = queue.pop(0)
+        measured = checkpoint_of(run) if run.job == "eval" else None
+        training = _find(run, measured[0]) if measured else None
+        if training is not None:  # its manifest, the last act of a training, may not have been there to name
+            if training not in runs:
+                runs[training] = _open(training, given=False)
+                queue.append(runs[training])
+            run.parents.append(runs[training])
         for entry in run.manifest.get("parents") or []:
             recorded = mapping(entry)
             place = _find(run, str(recorded.get("path") or ""))
@@ -77,11 +88,22 @@ def collect(paths: Sequence[Path]) -> list[Run]:
             if place not in runs:
                 runs[place] = _open(place, given=False)
                 queue.append(runs[place])
-            run.parents.append(runs[place])
+            if runs[place] not in run.parents:
+                run.parents.append(runs[place])
             _check_unchanged(run, runs[place], recorded)
     ordered = list(runs.values())
     _name(ordered)
     return ordered
+
+
+def checkpoint_of(run: Run) -> tuple[str, int] | None:
+    """Return the training's folder and the step of the checkpoint that an evaluation measured, None for others."""
+    model = mapping(run.manifest.get("model"))
+    for stated in (model.get("adapter"), model.get("name") or run.config.get("model")):
+        found = _CHECKPOINT.fullmatch(str(stated or ""))
+        if found:
+            return found["training"], int(found["step"])
+    return None
 
 
 def _members(path: Path) -> list[Path]:

@@ -167,9 +167,13 @@ def verdict_of(
 
 
 def compare_all(base: Run, others: Sequence[Run]) -> list[Comparison]:
-    """Return every comparison of the runs with the base, with Holm's correction over all of them."""
+    """Return every comparison of the runs with the base, with Holm's correction over those that ask a question.
+
+    A metric without a better direction, such as the number of tokens, is context and takes no part in it.
+    """
     found = [c for other in others for c in compare(base, other)]
-    for comparison, corrected in zip(found, holm([c.p_value for c in found]), strict=True):
+    asked = [c for c in found if c.higher_is_better is not None]
+    for comparison, corrected in zip(asked, holm([c.p_value for c in asked]), strict=True):
         comparison.p_holm = corrected
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise import lengths
-from lengthwise.degeneration import REPETITIVE_FRAC
-from lengthwise.records import LengthTarget
+from lengthwise.report.beside import Beside, Published, read_beside, read_published, read_warnings
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
+from lengthwise.report.outputs import Output, read_output
+from lengthwise.report.wording import is_pass_at_k
+from lengthwise.result_keys import metric_keys
 from lengthwise.statistics import Interval
 from lengthwise.summaries import Summary, as_summary, summary_interval
 
@@ -36,68 +37,9 @@ class Score:
     summary: Summary = "mean"
     """How items become the estimate."""
     worst: float | None = None
-    """The estimate if every prompt that the harness failed on had scored the worst; None if none failed."""
+    """The estimate if all that is unscored had scored the worst; None if nothing is."""
     best: float | None = None
-
-
-@dataclass(kw_only=True)
-class Output:
-    """One prompt with what the model wrote and how it scored."""
-
-    task: str
-    id: str
-    row: int
-    """Number of the row in its samples file, from 1."""
-    prompt: str
-    texts: list[str]
-    requested: LengthTarget | None
-    length: int | None
-    """Length of the first text in the unit of the request."""
-    finish_reason: str
-    num_tokens: int | None
-    words: int | None
-    """Length of the first text under the task's counter, whatever unit was asked for."""
-    metrics: dict[str, float | None]
-    flags: dict[str, Any]
-    slices: dict[str, str]
-    prompt_hash: str
-    summaries: dict[str, str] = field(default_factory=dict)
-    """How each metric is summed up, as the row says; the results file of a finished run says it too."""
-    stated_cluster: str = ""
-
-    @property
-    def cluster(self) -> str:
-        """What tells outputs that are not independent: what the task named, else the prompt's digest, else the id."""
-        return self.stated_cluster or self.prompt_hash or self.id
-
-    @property
-    def log_ratio(self) -> float | None:
-        """Return ln(actual / requested); an empty text counts as half a unit, so that it is farthest."""
-        if self.requested is None or self.length is None:
-            return None
-        return math.log(max(self.length, 0.5) / self.requested.nominal)
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the text was cut at its cap."""
-        return self.finish_reason == "length" or bool(self.flags.get("truncated"))
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing but white space came back."""
-        return bool(self.flags.get("empty")) or not any(text.strip() for text in self.texts)
-
-    @property
-    def repetitive(self) -> bool:
-        """Whether the text repeats itself."""
-        share = number(self.flags.get("repetition"))
-        return bool(self.flags.get("repetitive")) or (share is not None and share >= REPETITIVE_FRAC)
-
-    @property
-    def marks(self) -> list[str]:
-        """What is wrong with the text, in words that stand beside it."""
-        marks = {"cut": self.truncated, "empty": self.empty, "repetitive": self.repetitive}
-        return [name for name, is_so in marks.items() if is_so]
+    beside: Beside = field(default_factory=Beside)
 
 
 @dataclass(kw_only=True)
@@ -120,13 +62,17 @@ class Task:
     """How many samples were scored, empty, truncated, repetitive, failed; None where nothing says."""
     outputs: list[Output]
     samples_file: Path | None
+    published: list[Published] = field(default_factory=list)
+    """What others state for it."""
 
     @property
     def primary(self) -> str | None:
-        """The metric to lead with: S_l where there is one, else the first that has a direction."""
+        """The metric to lead with: S_l where there is one, else the first with a direction that replies have."""
         if "s_l" in self.scores:
             return "s_l"
-        directed = [m for m, s in self.scores.items() if s.higher_is_better is not None]
+        directed = [
+            m for m, s in self.scores.items() if s.higher_is_better is not None and not is_pass_at_k(m)
+        ]
         return (directed or list(self.scores) or [None])[0]
 
 
@@ -141,6 +87,8 @@ class Evaluation:
     seconds: float | None = None
     dropped: list[DroppedRow] = field(default_factory=list)
     """Prompts that the harness could not finish."""
+    warnings: list[str] = field(default_factory=list)
+    """What a reader must know before the numbers, as the evaluation itself says."""
 
     @property
     def reasons(self) -> list[Reason]:
@@ -166,6 +114,7 @@ def read_evaluation(path: Path, problems: list[str]) -> Evaluation:
         model_identity=str(results.get("model_identity") or ""),
         seconds=number(results.get("total_evaluation_time_seconds")),
         dropped=read_dropped(path / "dropped.jsonl", problems),
+        warnings=read_warnings(results),
     )
 
 
@@ -179,13 +128,13 @@ def _newest_samples(path: Path) -> dict[str, Path]:
 
 def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, problems: list[str]) -> Task:
     counters = mapping(mapping(results.get("counters")).get(name))
-    counter = str(counters.get("s_l") or next(iter(counters.values()), DEFAULT_COUNTER))
+    counter = _word_counter(counters)
     outputs = []
     if samples is None:
         problems.append(f"task {name}: there is no samples file, so its outputs cannot be shown or compared")
     else:
         outputs = [
-            _read_output(name, i, row, counter, problems)
+            read_output(name, i, row, counter, problems)
             for i, row in enumerate(read_rows(samples, problems), start=1)
         ]
     scores = _read_scores(name, results, outputs, counters)
@@ -205,7 +154,14 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
         accounts=_read_accounts(name, results, outputs),
         outputs=outputs,
         samples_file=samples,
+        published=read_published(results, name),
     )
+
+
+def _word_counter(counters: Mapping[str, Any]) -> str:
+    """Return the counter of a task's lengths: S_l's, else the first that counts words."""
+    named = [str(counters.get("s_l")), *map(str, counters.values())]
+    return next((name for name in named if name in lengths.COUNTERS), DEFAULT_COUNTER)
 
 
 def _read_scores(
@@ -216,19 +172,17 @@ def _read_scores(
     summaries = mapping(mapping(results.get("summaries")).get(name))
     effective = count(mapping(mapping(results.get("n-samples")).get(name)).get("effective"))
     scores: dict[str, Score] = {}
-    for key, value in stated.items():
-        metric, comma, variant = key.partition(",")
-        if not comma or metric.endswith(("_stderr", "_ci", "_n", "_bounds", "_mdd")):
-            continue
+    for key in metric_keys(stated):
+        metric, _, variant = key.rpartition(",")
         shown = metric if variant == "none" else f"{metric} ({variant})"
         low, high = _interval(stated, metric, variant)
         scored = len({o.id for o in outputs if o.metrics.get(metric) is not None})
         bounds = stated.get(f"{metric}_bounds,{variant}")
         worst, best = bounds if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
-        direction = better.get(metric)
+        direction = better.get(metric, True if is_pass_at_k(metric) else None)
         scores[shown] = Score(
             metric=metric,
-            estimate=number(value),
+            estimate=number(stated[key]),
             low=low,
             high=high,
             n=count(stated.get(f"{metric}_n,{variant}")) or scored or effective,
@@ -237,6 +191,7 @@ def _read_scores(
             summary=as_summary(summaries.get(metric)),
             worst=number(worst),
             best=number(best),
+            beside=read_beside(results, name, metric, stated.get(f"{metric}_mdd,{variant}")),
         )
     return scores or _scores_of(outputs)
 
@@ -291,71 +246,10 @@ def _read_accounts(name: str, results: Mapping[str, Any], outputs: list[Output])
         accounts["end unknown"] = count(stated.get("truncated_unknown"))
     if outputs:
         seen = {
-            "scored": sum(1 for o in outputs if any(v is not None for v in o.metrics.values())),
+            "scored": sum(o.scored for o in outputs),
             "empty": sum(o.empty for o in outputs),
             "truncated": sum(o.truncated for o in outputs),
             "repetitive": sum(o.repetitive for o in outputs),
         }
         accounts = {key: seen.get(key) if value is None else value for key, value in accounts.items()}
     return accounts
-
-
-def _read_output(task: str, index: int, row: dict[str, Any], counter: str, problems: list[str]) -> Output:
-    doc = mapping(row.get("doc"))
-    texts = [_as_text(t) for t in _flat(row.get("resps"))] or [""]
-    counts, num_tokens = mapping(row.get("counts")), count(row.get("num_tokens"))
-    words = count(counts.get(counter))
-    if words is None and counter in lengths.COUNTERS:
-        words = lengths.COUNTERS[counter](texts[0])
-    requested = _target(row.get("requested"), index, task, problems)
-    length = words
-    if requested is not None and requested.unit != "words":
-        length = count(counts.get("tokens", num_tokens)) if requested.unit == "tokens" else len(texts[0])
-    return Output(
-        task=task,
-        id=str(row.get("id") if row.get("id") is not None else row.get("doc_id", index)),
-        row=index,
-        prompt=_as_text(doc["prompt"]) if doc.get("prompt") else _last_message(row.get("arguments")),
-        texts=texts,
-        requested=requested,
-        length=length,
-        finish_reason=str(row.get("finish_reason") or "unknown"),
-        num_tokens=num_tokens,
-        words=words,
-        metrics={str(k): number(v) for k, v in mapping(row.get("metrics")).items()},
-        flags=mapping(row.get("flags")),
-        slices={str(k): str(v) for k, v in mapping(row.get("slices")).items()},
-        prompt_hash=str(row.get("prompt_hash") or ""),
-        summaries={str(k): str(v) for k, v in mapping(row.get("summaries")).items()},
-        stated_cluster=str(row.get("cluster") or ""),
-    )
-
-
-def _target(value: Any, index: int, task: str, problems: list[str]) -> LengthTarget | None:
-    if not isinstance(value, dict):
-        return None
-    try:
-        return LengthTarget.from_dict(value)
-    except (TypeError, ValueError) as error:
-        problems.append(f"task {task}, row {index}: the requested length is not understood ({error})")
-        return None
-
-
-def _flat(value: Any) -> list[Any]:
-    """Return replies as one list; lm-eval nests them one deeper."""
-    if not isinstance(value, list):
-        return [] if value is None else [value]
-    return [item for entry in value for item in (entry if isinstance(entry, list) else [entry])]
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _last_message(arguments: Any) -> str:
-    for message in reversed(_flat(arguments)):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return _as_text(message.get("content"))
-        if isinstance(message, str):
-            return message
-    return ""

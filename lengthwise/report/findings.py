@@ -63,7 +63,8 @@ def leading(comparisons: Sequence[Comparison], other: Run) -> Comparison:
     evaluation = candidates[0].base.evaluation
     assert evaluation is not None
     primary = evaluation.tasks[candidates[0].task].primary
-    return next((c for c in candidates if c.metric == primary), candidates[0])
+    directed = [c for c in candidates if c.higher_is_better is not None] or candidates
+    return next((c for c in directed if c.metric == primary), directed[0])
 
 
 def _opening(leads: Sequence[Comparison]) -> str:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.report import charts, samples, scatter, wording
 from lengthwise.report.builds import MAX_LISTED, sections_by_index
+from lengthwise.report.by_step import courses, logged_charts
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import compare_all
 from lengthwise.report.drawing import MUTED, PALETTE, run_colour
-from lengthwise.report.evaluations import Output
 from lengthwise.report.findings import Headline, headline
 from lengthwise.report.lineage import NODE_WIDTH, draw
+from lengthwise.report.outputs import Output
 from lengthwise.report.settings import package_table, setting_differences, settings_rows
 from lengthwise.report.tables import TaskTable, score_tables
+from lengthwise.report.tradeoff import trade_offs
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -65,12 +67,14 @@ def _view(runs: Sequence[Run], now: datetime.datetime) -> dict[str, Any]:
         "trainings": [run for run in runs if run.training is not None],
         "headline": lead,
         "scoreboard": _scoreboard(lead, tables),
-        "num_comparisons": len(comparisons),
+        "num_comparisons": sum(c.higher_is_better is not None for c in comparisons),
         "differences": [(o, d) for o in compared[1:] if (d := setting_differences(compared[0], o))],
         "diagram": draw(runs),
         "node_width": NODE_WIDTH,
         "tables": tables,
         "browser": browser,
+        "trade_offs": trade_offs(evaluations),
+        "courses": courses(runs),
         "unrequested": _without_length(evaluations),
         "max_points": scatter.MAX_POINTS,
         "packages": package_table(runs),
@@ -88,7 +92,7 @@ def _scoreboard(lead: Headline, tables: Sequence[TaskTable]) -> tuple[TaskTable,
         return None
     table = next(t for t in tables if t.task == lead.leads[0].task)
     name = wording.metric_name(lead.leads[0].metric)
-    return table, next(block for block in table.blocks if block.name == name)
+    return table, next(block for block in table.blocks if block.full_name == name)
 
 
 def _outputs(run: Run) -> list[Output]:
@@ -128,6 +132,11 @@ def _charts(
         "build_charts": {run.anchor: _build_charts(run) for run in built},
         "losses": {
             run.anchor: charts.training_curve(run.training.curve, f"{run.anchor}-loss")
+            for run in runs
+            if run.training is not None
+        },
+        "logged": {
+            run.anchor: logged_charts(run.training.curve, f"{run.anchor}-logged")
             for run in runs
             if run.training is not None
         },

@@ -10,8 +10,9 @@ from lengthwise.paired import PairedDifference
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, by_slice, verdict_of
-from lengthwise.report.evaluations import Output, Task, estimate_of
+from lengthwise.report.evaluations import Task, estimate_of
 from lengthwise.report.files import count, mapping, number
+from lengthwise.report.outputs import Output
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
 
 NUM_WORST = 5

@@ -12,11 +12,14 @@ from typing import Any
 from lengthwise.lengths import slice_order
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, flips
-from lengthwise.report.evaluations import Output, Task
+from lengthwise.report.evaluations import Task
+from lengthwise.report.outputs import TOKENS, Output
 from lengthwise.report.wording import decimal, digits_for, metric_name, ratio, target, whole
 
 MAX_CARDS = 2000
 """Prompts shown; of more, those whose lengths are farthest from what was asked."""
+MAX_BESIDE = 600
+"""Characters shown of a reference answer, of an answer that was read, and of a note."""
 GAUGE_SPAN = 3.0
 """The gauge reaches from 1/8 to 8 times the requested length (powers of two)."""
 
@@ -60,6 +63,11 @@ class Cell:
     """Position of actual/requested on the gauge, in percent."""
     lead: str
     """The task's leading metric, for the closed card."""
+    target: str
+    """The reference answer, if the task has one."""
+    answer: str | None
+    """What was read from the reply, where that is not the reply itself."""
+    notes: list[tuple[str, str]]
 
 
 @dataclass(kw_only=True)
@@ -254,6 +262,7 @@ def _cell(run: Run, colour: int, task: Task, output: Output) -> Cell:
     scores = [
         (metric_name(m), "unscored" if value is None else decimal(value, digits.get(m, digits_for([value]))))
         for m, value in output.metrics.items()
+        if m != TOKENS  # stated beside the length
     ]
     lead = next((f"{m} {value}" for m, value in scores if m == metric_name(task.primary or "")), "")
     unit = output.requested.unit if output.requested else "words"
@@ -275,4 +284,12 @@ def _cell(run: Run, colour: int, task: Task, output: Output) -> Cell:
         where=f"{task.samples_file}, row {output.row}" if task.samples_file else "",
         gauge=gauge,
         lead=lead,
+        target=_short(output.target),
+        answer=None if output.answer is None else _short(output.answer),
+        notes=[(name.replace("_", " "), _short(value)) for name, value in output.notes.items() if value],
     )
+
+
+def _short(text: str) -> str:
+    """Return the beginning of what stands beside a reply; the samples file has it in full."""
+    return text if len(text) <= MAX_BESIDE else f"{text[:MAX_BESIDE]} … ({len(text):,} characters)"

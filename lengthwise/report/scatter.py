@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.report.collect import Run
 from lengthwise.report.drawing import MUTED, Drawing, log_ticks, page_style, run_colour
-from lengthwise.report.evaluations import Output
+from lengthwise.report.outputs import Output
 from lengthwise.report.wording import plural, ratio, target, whole
 
 if TYPE_CHECKING:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lengthwise.report.beside import Published
 from lengthwise.report.cells import Bar, Change, Estimate, change_of, link, reach_of
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, Flips, flips
 from lengthwise.report.evaluations import Score, Task
 from lengthwise.report.prompt_tables import SliceTable, WorstLine, slice_tables, worst_replies
-from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
+from lengthwise.report.wording import (
+    decimal,
+    digits_for,
+    interval,
+    is_pass_at_k,
+    judge_of,
+    metric_name,
+    plain_metric_name,
+    whole,
+)
+
+MAX_SLICE_CHANGES = 6
+"""Runs for which the tables by kind of prompt show changes too; with more, no screen would hold them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +37,8 @@ class Line:
     flips: Flips | None
     hrefs: dict[str, str]
     """Addresses of the samples it changed, won and lost."""
+    notes: list[str]
+    """What stands beside its estimate: unscored replies, the correlation with length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +46,8 @@ class MetricBlock:
     """One metric: the runs under each other, on one scale."""
 
     name: str
+    judge: str
+    """What gave it, where a judge did."""
     about: str
     """Counter, direction, and how items are summed up."""
     ends: tuple[str, str]
@@ -38,6 +55,16 @@ class MetricBlock:
     rule: str
     """What counts as right for won and lost; empty if nothing does."""
     lines: list[Line]
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is computed over prompts from another metric, so that no reply has it."""
+        return is_pass_at_k(self.name)
+
+    @property
+    def full_name(self) -> str:
+        """Name and judge."""
+        return f"{self.name} by {self.judge}" if self.judge else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +88,15 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """What others state for a task, below what the runs got; for orientation, as little is ever equal."""
+
+    metrics: list[str]
+    ours: list[tuple[Run, int, list[str]]]
+    rows: list[tuple[Published, list[str]]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskTable:
     """One task's scores."""
 
@@ -73,6 +109,12 @@ class TaskTable:
     accounts: list[Account]
     slices: list[SliceTable]
     worst: list[tuple[Run, int, list[WorstLine]]]
+    published: PublishedTable | None
+
+    @property
+    def shows_slice_changes(self) -> bool:
+        """Whether there is room for each run's change in each group of prompts."""
+        return len(self.runs) <= MAX_SLICE_CHANGES
 
     @property
     def href(self) -> str:
@@ -124,6 +166,26 @@ def _task_table(
             (run, colour, worst_replies(run, task, anchors))
             for (run, colour), task in zip(runs, tasks, strict=True)
         ],
+        published=_published(runs, tasks),
+    )
+
+
+def _published(runs: Sequence[tuple[Run, int]], tasks: Sequence[Task]) -> PublishedTable | None:
+    rows = {(p.model, p.source, tuple(p.metrics)): p for task in tasks for p in task.published}
+    if not rows:
+        return None
+    metrics = list(dict.fromkeys(m for p in rows.values() for m in p.metrics))
+    ours = [[s.estimate if (s := task.scores.get(m)) else None for m in metrics] for task in tasks]
+    theirs = [[p.metrics.get(m) for m in metrics] for p in rows.values()]
+    digits = [digits_for(column) for column in zip(*ours, *theirs, strict=True)]
+
+    def shown(values: Sequence[float | None]) -> list[str]:
+        return ["" if v is None else decimal(v, d) for v, d in zip(values, digits, strict=True)]
+
+    return PublishedTable(
+        metrics=[metric_name(m) for m in metrics],
+        ours=[(run, colour, shown(values)) for (run, colour), values in zip(runs, ours, strict=True)],
+        rows=[(p, shown(values)) for p, values in zip(rows.values(), theirs, strict=True)],
     )
 
 
@@ -138,12 +200,15 @@ def _block(
     span = [v for s in known for v in (s.estimate, s.low, s.high) if v is not None]
     flipped = {anchor: flips(c) for anchor, c in found.items()}
     direction = {True: "higher is better", False: "lower is better", None: ""}[first.higher_is_better]
-    about = [first.counter or "no counter stated", direction]
+    about = ["" if is_pass_at_k(shown) else first.counter or "no counter stated", direction]
     if first.summary == "median":
         about.append("median")
     digits = digits_for(span)
+    if first.beside.mdd is not None:
+        about.append(f"so few items would show a difference of {decimal(first.beside.mdd, max(digits, 1))}")
     return MetricBlock(
-        name=metric_name(shown),
+        name=plain_metric_name(shown),
+        judge=judge_of(shown),
         about=", ".join(filter(None, about)),
         ends={True: ("worse", "better"), False: ("better", "worse"), None: ("lower", "higher")}[
             first.higher_is_better
@@ -161,16 +226,24 @@ def _block(
                     "won": link(task=tasks[0].name, run=run.anchor, flag="won"),
                     "lost": link(task=tasks[0].name, run=run.anchor, flag="lost"),
                 },
+                notes=_notes(score, digits),
             )
             for (run, colour), score in zip(runs, scores, strict=True)
         ],
     )
 
 
+def _notes(score: Score | None, digits: int) -> list[str]:
+    if score is None:
+        return []
+    extremes = f"{decimal(score.worst, digits)} to {decimal(score.best, digits)}"
+    return [
+        *score.beside.notes,
+        *([] if score.worst is None else [f"{extremes} with all unscored as worst or best"]),
+    ]
+
+
 def _stated(score: Score, digits: int, span: Sequence[float]) -> Estimate:
-    extremes = (
-        "" if score.worst is None else f"{decimal(score.worst, digits)} to {decimal(score.best, digits)}"
-    )
     bar = None
     if score.estimate is not None and span:
         air = (max(span) - min(span)) * 0.06 or 1.0
@@ -182,7 +255,6 @@ def _stated(score: Score, digits: int, span: Sequence[float]) -> Estimate:
         bounds=interval(score.low, score.high, digits),
         n=whole(score.n),
         bar=bar,
-        extremes=extremes,
     )
 
 
@@ -200,7 +272,7 @@ def _account(run: Run, colour: int, task: Task) -> Account:
         if key not in ("scored", "failed"):
             cells.append((key, value, samples(key) if value and seen.get(key) else ""))
     answered = {o.id for o in task.outputs}
-    scored = {o.id for o in task.outputs if any(v is not None for v in o.metrics.values())}
+    scored = {o.id for o in task.outputs if o.scored}
     return Account(
         run=run,
         colour=colour,

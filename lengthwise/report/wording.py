@@ -21,9 +21,43 @@ _NAMES = {
 _RELATIONS = {"about": "", "at_least": "at least ", "at_most": "at most "}
 
 
+def judge_of(metric: str) -> str:
+    """Return the judge in a judged metric's name, which is `metric@judge`; empty if none gave it.
+
+    Example:
+        >>> judge_of("s_q@qwen3-8b.1f2e"), judge_of("pass@4"), judge_of("s_l")
+        ('qwen3-8b.1f2e', '', '')
+    """
+    judge = metric.partition("@")[2]
+    return "" if judge.isdecimal() else judge
+
+
+def is_pass_at_k(metric: str) -> bool:
+    """Return whether a metric is pass@k: of k replies to a prompt, whether any is right.
+
+    Example:
+        >>> is_pass_at_k("pass@4"), is_pass_at_k("s_q@4b.1f2e")
+        (True, False)
+    """
+    return metric.startswith("pass@") and metric.removeprefix("pass@").isdecimal()
+
+
+def plain_metric_name(metric: str) -> str:
+    """Return a metric's name without its judge, as its paper prints it where that differs from its key."""
+    judge = judge_of(metric)
+    name = metric.removesuffix(f"@{judge}") if judge else metric
+    return _NAMES.get(name, name)
+
+
 def metric_name(metric: str) -> str:
-    """Return a metric's name as its paper prints it, where that differs from its key."""
-    return _NAMES.get(metric, metric)
+    """Return a metric's name as its paper prints it, with the judge that gave it.
+
+    Example:
+        >>> metric_name("s_l"), metric_name("s_q@qwen3-8b.1f2e"), metric_name("pass@4")
+        ('S_l', 'S_q by qwen3-8b.1f2e', 'pass@4')
+    """
+    judge = judge_of(metric)
+    return f"{plain_metric_name(metric)} by {judge}" if judge else plain_metric_name(metric)
 
 
 def digits_for(values: Iterable[float | None]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)"
 )
-write_runs = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report_runs.py"))["write_runs"]
+UNIT = Path(__file__).parents[1] / "unit"
+write_runs = runpy.run_path(str(UNIT / "report_runs.py"))["write_runs"]
+
+
+def write_reasoning(*args: Any, **options: Any) -> Path:
+    """Write an evaluation as the unit tests do."""
+    sys.path.insert(0, str(UNIT))  # it imports its neighbour
+    try:
+        return runpy.run_path(str(UNIT / "report_reasoning.py"))["write_reasoning"](*args, **options)
+    finally:
+        sys.path.remove(str(UNIT))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +89,37 @@ def test_it_is_silent_and_nothing_overflows(
     assert "is better than base" in page.title()
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 50_000
+    assert noise == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the address of a page of twelve runs, two of them with token budgets."""
+    root = tmp_path_factory.mktemp("crowded")
+    names = [f"model-{i}" for i in range(9)] + ["a-model-whose-name-goes-on-and-on-7b-instruct"]
+    folders = [
+        write_reasoning(root / name, skill=0.3 + i / 20, tokens=200 * (i + 1), seed=i)
+        for i, name in enumerate(names)
+    ]
+    folders += [
+        write_reasoning(root / name, skill=0.6, tokens=0, budgets=(512, 1024, 3600), seed=7, num_items=30)
+        for name in ("l1-a", "l1-b")
+    ]
+    assert main([*map(str, folders), "--output", str(root / "report.html")]) == 0
+    return (root / "report.html").as_uri()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_runs_fit(browser: Any, crowded: str, width: int) -> None:
+    page, noise = open_page(browser, crowded, viewport={"width": width, "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if width == 1280:
+        cut = "(all) => all.filter((e) => e.parentElement.clientWidth < e.scrollWidth).length"
+        assert page.eval_on_selector_all("table.scores, table.scoreboard, table.accounts", cut) == 0
+    assert page.locator("#cost svg.chart").bounding_box()["width"] > 250
+    assert page.locator("#cost .key li").count() == 12
     assert noise == []
     page.close()
 

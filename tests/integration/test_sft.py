@@ -231,6 +231,42 @@ def test_lora_stops_on_sigterm_and_resumes_to_the_same_losses(rows, tmp_path):
     check_adapter(halves, rows)
 
 
+@pytest.mark.real_model
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_checkpoints_are_evaluated_and_a_stop_ends_the_evaluation_under_way(rows, tmp_path):
+    config = tmp_path / "eval.yaml"
+    config.write_text(
+        "model: m\nengine: {name: scripted, delay_seconds: 1}\ntasks: [longen]\nlimit: 4\n"
+        "max_concurrent_samples: 1\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "run"
+    evaluated = ["--max_steps=2", "--save_total_limit=1", f"--length_eval.config={config}"]
+    command = ["--name=run", f"--output_dir={folder}", f"--data={rows}", *SMALL, *LORA, *evaluated]
+    process = start(*command)
+    first = folder / "evals" / "checkpoint-1"
+    deadline = time.monotonic() + 600
+    while not (first / "journal.jsonl").is_file() or not (first / "journal.jsonl").stat().st_size:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    evaluation = json.loads((first / ".lock").read_text(encoding="utf-8"))["pid"]
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "the evaluation of checkpoint-1 is cut short" in output
+    assert not Path(f"/proc/{evaluation}").exists()
+    assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-1"]
+    code, output = run(*command)
+    assert code == 0, output
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["length_evals"]["evaluated_steps"] == [1, 2] and not manifest["length_evals"]["failed"]
+    steps = [
+        row["step"] for row in read_metrics(folder / "metrics.jsonl") if "eval_longen/length_score" in row
+    ]
+    assert steps == [1, 2]
+
+
 def check_adapter(folder, rows):
     import torch
     from peft import AutoPeftModelForCausalLM

@@ -386,3 +386,20 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     assert models.cache_dir() == Path("/xdg/lengthwise")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert models.cache_dir() == Path.home() / ".cache" / "lengthwise"
+
+
+def test_an_adapter_with_a_template_of_its_own_brings_its_tokenizer(make_model):
+    base = make_model("base")
+    adapter = make_model("adapter")
+    (adapter / "config.json").unlink()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    assert (
+        resolve_model(str(adapter)).tokenizer_path == base
+    )  # a template without its tokenizer is not enough
+    (adapter / "tokenizer.json").write_text("{}")
+    (adapter / "tokenizer_config.json").write_text("{}")
+    assert resolve_model(str(adapter)).tokenizer_path == adapter
+    (adapter / "chat_template.jinja").unlink()
+    assert resolve_model(str(base), str(adapter)).tokenizer_path == base
+    (adapter / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert resolve_model(str(base), str(adapter)).tokenizer_path == adapter

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lengthwise.engines import orphans
 from lengthwise.engines.orphans import OWNER, children_die_with_us, die_with_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
@@ -117,3 +119,17 @@ def test_only_what_starts_inside_the_block_is_marked(monkeypatch):
     with pytest.raises(KeyError), children_die_with_us():
         raise KeyError
     assert OWNER not in os.environ
+
+
+@pytest.mark.parametrize(("owner", "is_killed"), [("1", False), (str(os.getppid()), True)])
+def test_a_job_that_is_process_1_of_a_container_has_living_children(monkeypatch, owner, is_killed):
+    """Process 1 as parent tells that the real one is gone, but not where it is the real one."""
+    killed = []
+    monkeypatch.setenv(OWNER, owner)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: killed.append(signum))
+    monkeypatch.setattr(
+        orphans.ctypes, "CDLL", lambda *args, **options: SimpleNamespace(prctl=lambda *args: 0)
+    )
+    die_with_parent()
+    assert killed == ([signal.SIGKILL] if is_killed else [])
