@@ -11,13 +11,14 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from evals.base import score_completion
+from evals.judging import JudgeUse, Stage, add_scores
 from evals.plan import EvalConfig, PlannedTask
 from evals.replies import Replies, SavedReplies, ask
 from evals.results import Tally, format_table, results_document, summarise, warnings_of
@@ -48,6 +49,8 @@ class Measurement:
     model_identity: str = ""
     generation_seconds: float = 0.0
     """Time the tasks took, without the start of the engine."""
+    judges: dict[str, JudgeUse] = field(default_factory=dict)
+    """What the judges did, by label."""
 
     def samples_file(self, planned: PlannedTask) -> Path:
         """Return where a task's rows go."""
@@ -77,10 +80,17 @@ def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> Non
         meter=Meter(usage=journal.usage, num_calls=journal.num_calls, limits=config),
     )
     try:
-        run_async(_generate_all(measurement))
+        run_async(_generate_and_score(measurement))
     finally:
         journal.close()
     _finish(measurement)
+
+
+async def _generate_and_score(m: Measurement) -> None:
+    """Run both stages: the model's, then, with its engine closed, that of the scorers and judges."""
+    await _generate_all(m)
+    stage = Stage(config=m.config, journal=m.journal, meter=m.meter)
+    m.judges = await add_scores(stage, m.plan, m.samples_file)
 
 
 async def _generate_all(m: Measurement) -> None:
@@ -246,6 +256,8 @@ def _finish(m: Measurement) -> None:
     )
     print(format_table({p.name: p.measured for p in m.plan}, summaries))
     print(f"{m.run.path}: {m.meter.summary(num_scored, 'scored reply')}")
+    for label, use in m.judges.items():
+        print(f"judge {label}: {use.num_calls:,} calls of these, {use.completion_tokens:,} generated tokens")
     for warning in document["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
 
@@ -271,6 +283,7 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
                 "task": p.config.name,
                 "data": p.source.name,
                 "options": p.options,
+                "scorers": [*m.config.scorers, *p.config.scorers],
                 "generation_kwargs": p.sampling.to_dict(),
                 "num_samples": m.config.num_samples,
                 "draw_seed": m.config.draw_seed,
@@ -278,6 +291,7 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
             for p in m.plan
         },
         "task_hashes": {p.name: digest([[s.id, doc_of(s)] for s in p.samples]) for p in m.plan},
+        "judges": {label: asdict(use) for label, use in m.judges.items()},
         "config": config_to_dict(m.config),
         "model_identity": m.model_identity,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
