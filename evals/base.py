@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from lengthwise.degeneration import flags, language
 from lengthwise.lengths import count_all, length_bin
 from lengthwise.records import LengthTarget, Prompt, Sample
 from lengthwise.rows import BadRow
-
-Summary = Literal["mean", "proportion", "median", "rmse"]
-"""How the values of a metric become one number. `rmse` is the root of the mean of squared values."""
+from lengthwise.summaries import Summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,6 +39,7 @@ def _task(task: TaskContrast, num_shown: int, width: int) -> list[str]:
     lines += [f"  WARNING: {note}" for note in task.notes]
     head = ["metric", base, other, "difference", "95 % interval", "n", "p", "p (Holm)", "verdict"]
     lines += ["", *table([head, *(_row(c) for c in task.comparisons)], "llrrrrrrl")]
+    lines += _reach(task.comparisons, width)
     lines += [
         "",
         *(_flip_lines(task) or ["flips: no metric of 0 and 1, and no --threshold METRIC=VALUE given"]),
@@ -87,6 +88,19 @@ def _row(c: Comparison) -> list[str]:
         p_value(c.p_holm),
         verdict,
     ]
+
+
+def _reach(comparisons: Sequence[Comparison], width: int) -> list[str]:
+    """Say how large a true difference would have had to be: below that, "no clear difference" says little."""
+    told = [
+        f"{decimal(c.detectable, c.digits)} in {metric_name(c.metric)}"
+        for c in comparisons
+        if c.detectable is not None
+    ]
+    if not told:
+        return []
+    text = f"these items show a paired difference of about {', '.join(told)} (80 % power, 5 % level)"
+    return wrap(text, width)
 
 
 def _flip_lines(task: TaskContrast) -> list[str]:

@@ -9,12 +9,14 @@ from typing import Any
 from evals.base import HARNESS_METRICS, Measured, Metric, Task
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
-from lengthwise.statistics import Interval, summary_interval
+from lengthwise.power import minimum_detectable_difference
+from lengthwise.statistics import Interval
+from lengthwise.summaries import summary_interval
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
-
-
+MOST_REACHES = 3
+"""Metrics of a task whose least difference the table names; the results file has all."""
 BOOTSTRAP_SEED = 0
 """Fixed, so that scoring the same rows again gives the same interval."""
 
@@ -79,6 +81,8 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
         for kind, members in groups.items()
     }
     overall = _estimates(task.METRICS, tally.rows)
+    for found in overall.values():
+        found["mdd"] = minimum_detectable_difference(found["stderr"], paired=False)
     if tally.num_failed:
         for metric in task.METRICS:
             if metric.name in overall and metric.worst is not None and metric.best is not None:
@@ -101,6 +105,7 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
             row[f"{metric}_stderr,none"] = found["stderr"]
             row[f"{metric}_ci,none"] = found["ci"]
             row[f"{metric}_n,none"] = found["n"]
+            row[f"{metric}_mdd,none"] = found.get("mdd")
             if "bounds" in found:
                 row[f"{metric}_bounds,none"] = found["bounds"]
         results[name] = row
@@ -119,7 +124,7 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
 
 
 def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> str:
-    """Return the results as a plain table, one line per task, slice and metric, then each task's counts."""
+    """Return the results as a plain table, one line per task, slice and metric, then each task's counts and reach."""
     header = ["task", "slice", "metric", "estimate", "stderr", "95 % interval", "n", "empty", "truncated"]
     lines = [[*header, "counter"]]
     for name, summary in summaries.items():
@@ -139,7 +144,8 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
         for line in lines
     ]
     counts = [_counts_line(name, summary["counts"]) for name, summary in summaries.items()]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts])
+    reach = [line for name, summary in summaries.items() if (line := _reach_line(name, summary["overall"]))]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts, *reach])
 
 
 def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
@@ -206,6 +212,24 @@ def _bounds(metric: Metric, found: Mapping[str, Any], num_failed: int) -> list[f
 def _counts_line(name: str, counts: Mapping[str, int]) -> str:
     shown = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items())
     return f"{name}: {shown}"
+
+
+def _reach_line(name: str, overall: Mapping[str, Any]) -> str:
+    """Say what another model's run would have to differ by to be told apart; empty if no metric has a spread."""
+    known = [(metric, found) for metric, found in overall.items() if found.get("mdd")]
+    if not known:
+        return ""
+    sizes = {found["n"] for _, found in known}
+    told = [
+        f"{found['mdd']:.2g} in {metric}" + (f" (n = {found['n']})" if len(sizes) > 1 else "")
+        for metric, found in known[:MOST_REACHES]
+    ]
+    more = f" ({len(known) - MOST_REACHES} more in the results file)" if len(known) > MOST_REACHES else ""
+    of_items = f"with n = {sizes.pop()}, " if len(sizes) == 1 else ""
+    return (
+        f"{name}: {of_items}two models must differ by about {', '.join(told)}{more} "
+        "to be told apart (80 % power, 5 % level, unpaired)"
+    )
 
 
 def _cells(metric: Metric, group: Mapping[str, Any]) -> list[str]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lengthwise.lengths import slice_order
+from lengthwise.paired import PairedDifference, exact_mcnemar, holm, least_p_value, paired_difference
+from lengthwise.power import minimum_detectable_difference
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output, Score, Task
 from lengthwise.report.wording import decimal, digits_for, metric_name, quoted_interval
-from lengthwise.statistics import PairedDifference, exact_mcnemar, holm, least_p_value, paired_difference
+from lengthwise.summaries import Summary, item_value, summary_of
 
 Verdict = Literal["better", "worse", "changed", "unclear", "too few"]
 SIGNIFICANCE = 0.05
@@ -73,6 +75,7 @@ class Comparison:
     after: float
     """Over the shared items, so that their difference is the paired one."""
     difference: float
+    stderr: float | None
     low: float | None
     high: float | None
     n: int
@@ -83,7 +86,7 @@ class Comparison:
     p_holm: float | None = None
     """Corrected for all comparisons that are shown together."""
     higher_is_better: bool | None
-    summary: str
+    summary: Summary
     pairs: list[Pair]
     notes: list[str] = field(default_factory=list)
     """What keeps items out of the pairing."""
@@ -99,6 +102,11 @@ class Comparison:
     def survives(self) -> bool:
         """Whether the verdict still holds after Holm's correction."""
         return self.p_holm is None or self.p_holm < SIGNIFICANCE
+
+    @property
+    def detectable(self) -> float | None:
+        """The true paired difference that these items would have shown in 4 of 5 such comparisons."""
+        return minimum_detectable_difference(self.stderr, paired=True)
 
     @property
     def digits(self) -> int:
@@ -183,19 +191,19 @@ def compare(base: Run, other: Run) -> list[Comparison]:
 
 
 def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Score) -> Comparison | None:
-    pairs = pair(task, theirs, score.metric)
+    pairs = pair(task, theirs, score.metric, score.summary)
     if not pairs:
         return None
     found = _difference(pairs, score.summary)
-    middle = _median if score.summary == "median" else _mean
     return Comparison(
         task=task.name,
         metric=score.metric,
         base=base,
         other=other,
-        before=middle([p.before for p in pairs]),
-        after=middle([p.after for p in pairs]),
+        before=summary_of([p.before for p in pairs], score.summary),
+        after=summary_of([p.after for p in pairs], score.summary),
         difference=found.estimate,
+        stderr=found.stderr,
         low=found.low,
         high=found.high,
         n=len(pairs),
@@ -209,15 +217,18 @@ def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Scor
     )
 
 
-def pair(task: Task, theirs: Task, metric: str) -> list[Pair]:
-    """Align two runs' items by id and prompt: the same id with another prompt is another item."""
+def pair(task: Task, theirs: Task, metric: str, summary: Summary = "mean") -> list[Pair]:
+    """Align two runs' items by id and prompt: the same id with another prompt is another item.
+
+    Several replies to an item count as `item_value` says for this summary.
+    """
     mine, others = _by_item(task, metric), _by_item(theirs, metric)
     return [
         Pair(
             id=key[0],
             cluster=mine[key][0][0].cluster,
-            before=_mean([v for _, v in mine[key]]),
-            after=_mean([v for _, v in others[key]]),
+            before=item_value([v for _, v in mine[key]], summary),
+            after=item_value([v for _, v in others[key]], summary),
             base=mine[key][0][0],
             other=others[key][0][0],
         )
@@ -291,13 +302,13 @@ def by_slice(comparison: Comparison) -> list[tuple[str, str, PairedDifference]]:
     ]
 
 
-def _difference(pairs: Sequence[Pair], summary: str) -> PairedDifference:
+def _difference(pairs: Sequence[Pair], summary: Summary) -> PairedDifference:
     # Given as (new, old), the difference is new - old.
     return paired_difference(
         [p.after for p in pairs],
         [p.before for p in pairs],
         clusters=[p.cluster for p in pairs],
-        summary="median" if summary == "median" else "mean",
+        summary=summary,
     )
 
 
@@ -315,13 +326,3 @@ def _prompts(task: Task) -> dict[str, set[str]]:
     for output in task.outputs:
         found[output.id].add(output.prompt_hash)
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _median(values: Sequence[float]) -> float:
-    import numpy as np
-
-    return float(np.median(values))

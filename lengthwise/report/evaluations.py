@@ -14,7 +14,8 @@ from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.records import LengthTarget
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
-from lengthwise.statistics import Interval, summary_interval
+from lengthwise.statistics import Interval
+from lengthwise.summaries import Summary, as_summary, summary_interval
 
 DEFAULT_COUNTER = "cjk_alpha"
 ACCOUNTS = ("scored", "empty", "truncated", "repetitive", "failed")
@@ -32,8 +33,8 @@ class Score:
     n: int | None
     counter: str | None
     higher_is_better: bool | None
-    summary: str = "mean"
-    """How items become the estimate: mean, proportion or median."""
+    summary: Summary = "mean"
+    """How items become the estimate."""
     worst: float | None = None
     """The estimate if every prompt that the harness failed on had scored the worst; None if none failed."""
     best: float | None = None
@@ -216,7 +217,7 @@ def _read_scores(
     scores: dict[str, Score] = {}
     for key, value in stated.items():
         metric, comma, variant = key.partition(",")
-        if not comma or metric.endswith(("_stderr", "_ci", "_n", "_bounds")):
+        if not comma or metric.endswith(("_stderr", "_ci", "_n", "_bounds", "_mdd")):
             continue
         shown = metric if variant == "none" else f"{metric} ({variant})"
         low, high = _interval(stated, metric, variant)
@@ -232,7 +233,7 @@ def _read_scores(
             n=count(stated.get(f"{metric}_n,{variant}")) or scored or effective,
             counter=str(counters[metric]) if counters.get(metric) else None,
             higher_is_better=direction if isinstance(direction, bool) else None,
-            summary=str(summaries.get(metric, "mean")),
+            summary=as_summary(summaries.get(metric)),
             worst=number(worst),
             best=number(best),
         )
@@ -256,7 +257,7 @@ def _scores_of(outputs: list[Output]) -> dict[str, Score]:
     """Return the estimates of an unfinished run's samples, each summed up as its rows say."""
     scores: dict[str, Score] = {}
     for metric in dict.fromkeys(m for o in outputs for m in o.metrics):
-        summary = next((s for o in outputs if (s := o.summaries.get(metric))), "mean")
+        summary = as_summary(next((s for o in outputs if (s := o.summaries.get(metric))), "mean"))
         found = estimate_of(outputs, metric, summary)
         if found is not None:
             scores[metric] = Score(
@@ -272,11 +273,11 @@ def _scores_of(outputs: list[Output]) -> dict[str, Score]:
     return scores
 
 
-def estimate_of(outputs: Iterable[Output], metric: str, summary: str) -> Interval | None:
+def estimate_of(outputs: Iterable[Output], metric: str, summary: Summary) -> Interval | None:
     """Return a metric's estimate over outputs as their evaluation would state it; None if none was scored."""
     return summary_interval(
         ((o.id, o.cluster, value) for o in outputs if (value := o.metrics.get(metric)) is not None),
-        "median" if summary == "median" else "proportion" if summary == "proportion" else "mean",
+        summary,
     )
 
 

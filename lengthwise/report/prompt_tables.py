@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lengthwise.lengths import slice_order
+from lengthwise.paired import PairedDifference
 from lengthwise.report.cells import Change, Estimate, difference_bar, link, reach_of
 from lengthwise.report.collect import Run
 from lengthwise.report.comparison import Comparison, by_slice, verdict_of
 from lengthwise.report.evaluations import Output, Task, estimate_of
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.wording import decimal, digits_for, interval, p_value, ratio, target, whole
-from lengthwise.statistics import PairedDifference
 
 NUM_WORST = 5
 """Replies of a run in the table of the worst."""

@@ -456,9 +456,9 @@ class TestSummary:
     @pytest.mark.parametrize(
         ("summary", "apart", "shared"),
         [
-            ("mean", "t", "t, clustered"),
-            ("proportion", "wilson", "t, clustered"),
-            ("median", "bootstrap percentile", "clustered"),
+            ("mean", "t", "t, clustered (6 clusters, 5 degrees of freedom)"),
+            ("proportion", "wilson", "wilson, clustered (6 clusters, 5 degrees of freedom)"),
+            ("median", "bootstrap percentile", "clustered (6 clusters)"),
         ],
     )
     def test_ids_with_the_same_prompt_are_not_independent(self, summary, apart, shared):

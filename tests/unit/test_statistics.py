@@ -5,16 +5,10 @@ from typing import Any
 
 import pytest
 
-from lengthwise.statistics import (
-    holm,
-    least_p_value,
-    mcnemar_p_value,
-    mean_interval,
-    median_interval,
-    paired_difference,
-    summary_interval,
-    wilson_interval,
-)
+from lengthwise.paired import holm, least_p_value, mcnemar_p_value, paired_difference
+from lengthwise.resampling import median_interval
+from lengthwise.statistics import mean_interval, wilson_interval
+from lengthwise.summaries import summary_interval
 
 
 def test_mean_interval_is_students() -> None:
@@ -61,7 +55,7 @@ def test_a_median_resamples_whole_clusters() -> None:
     values, clusters = [1.0, 2.0, 5.0, 7.0, 8.0], list("aabcd")
     alone = median_interval(values, seed=0, clusters=list("abcde"))
     assert alone == median_interval(values, seed=0)
-    assert median_interval(values, seed=0, clusters=clusters).method.endswith(", clustered")
+    assert median_interval(values, seed=0, clusters=clusters).method.endswith(", clustered (4 clusters)")
     copies = median_interval([1.0] * 3 + [9.0] * 3, seed=0, clusters=list("aaabbb"))
     assert (copies.estimate, copies.low, copies.high) == (5.0, 1.0, 9.0)
     assert median_interval(values, seed=0, clusters=["a"] * 5).low is None
@@ -78,14 +72,23 @@ def test_replies_to_an_item_are_one_observation(summary: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("summary", "method"), [("mean", "t"), ("proportion", "wilson"), ("median", "bootstrap")]
+    ("summary", "plain", "clustered"),
+    [
+        ("mean", "t", "t, clustered (3 clusters, 2 degrees of freedom)"),
+        ("proportion", "wilson", "wilson, clustered (3 clusters, 2 degrees of freedom)"),
+        (
+            "median",
+            "bootstrap percentile, 10000 resamples, seed 0",
+            "bootstrap percentile, 10000 resamples, seed 0, clustered (3 clusters)",
+        ),
+    ],
 )
-def test_items_of_a_prompt_are_a_cluster(summary: Any, method: str) -> None:
+def test_items_of_a_prompt_are_a_cluster(summary: Any, plain: str, clustered: str) -> None:
     scores = [0.0, 1.0, 1.0, 0.0, 1.0]
     apart = summary_interval([(i, i, score) for i, score in enumerate(scores)], summary)
     shared = summary_interval([(i, i // 2, score) for i, score in enumerate(scores)], summary)
     assert apart is not None and shared is not None
-    assert (apart.method.split()[0], shared.method.split(", ")[-1]) == (method, "clustered")
+    assert (apart.method, shared.method) == (plain, clustered)
     assert (apart.estimate, shared.estimate, shared.n) == (shared.estimate, apart.estimate, 5)
     same = summary_interval([(i, "p", score) for i, score in enumerate(scores)], summary)
     assert same is not None
