@@ -186,6 +186,7 @@ def _judge(stage: Stage, scorer: PlannedScorer, engine: Engine, reply: Reply) ->
         run_seed=stage.config.seed,
         role=f"judge:{scorer.judge.label}",
         meter=stage.meter,
+        timeout_seconds=scorer.judge.settings.timeout_seconds,
     )
     return Judge(id=scorer.judge_id, settings=scorer.judge.settings, caller=caller)
 

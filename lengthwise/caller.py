@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,10 @@ from lengthwise.budget import Meter
 from lengthwise.engines.base import Capabilities, Engine, EngineError, Sampling
 from lengthwise.journal import Journal, call_key
 from lengthwise.records import Completion, Prompt, Usage, digest
+
+
+class CallTimeout(EngineError):
+    """The engine gave no answer in the time that the call had."""
 
 
 @dataclass(kw_only=True)
@@ -27,6 +32,8 @@ class Caller:
     role: str = "model"
     adapter: str | None = None
     meter: Meter = field(default_factory=Meter)
+    timeout_seconds: float | None = None
+    """Time that the engine has for a call, its queue included; what comes later is not waited for."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """One entry per call, in order: what a row's provenance says of it."""
 
@@ -55,8 +62,8 @@ class Caller:
         """Return `sampling.n` completions, from the journal if this call was finished before.
 
         Raises:
-            EngineError: if the engine has no answer after its own retries, or broke one off. Such a call is
-                not in the journal: a resumed run makes it again.
+            EngineError: if the engine has no answer after its own retries or in time, or broke one off. Such a
+                call is not in the journal: a resumed run makes it again.
             LimitReached: if the engine would have to be asked and a limit of the run is used up.
         """
         salt = [self.sample_id, self.role, step, attempt]
@@ -80,7 +87,12 @@ class Caller:
         limit = self.meter.reached()
         if limit is not None:
             raise limit
-        completions = await self.engine.generate(prompt, sampling, adapter=self.adapter)
+        try:
+            # Around the engine alone: an answer that is there must also be kept, however slow the disk is.
+            async with asyncio.timeout(self.timeout_seconds):
+                completions = await self.engine.generate(prompt, sampling, adapter=self.adapter)
+        except TimeoutError:
+            raise CallTimeout(f"the engine gave no answer within {self.timeout_seconds:g} s") from None
         self.meter.add(completions)
         if any(completion.finish_reason == "abort" for completion in completions):
             raise EngineError("the engine broke the reply off (finish_reason abort)")

@@ -7,14 +7,13 @@ wording is another measure.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lengthwise.caller import Caller
+from lengthwise.caller import Caller, CallTimeout
 from lengthwise.config import ConfigError, option
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.models import EMBEDDED
@@ -149,12 +148,11 @@ class Judge:
             json_schema=json_schema_of(form) if caller.capabilities.json_schema else None,
         )
         try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                (completion,) = await caller(prompt, sampling, step=step, attempt=attempt)
-        except TimeoutError:
-            raise JudgeFault("timeout", f"no answer within {settings.timeout_seconds:g} s") from None
+            (completion,) = await caller(prompt, sampling, step=step, attempt=attempt)
         except EngineDead:
             raise
+        except CallTimeout as error:
+            raise JudgeFault("timeout", str(error)) from None
         except ContextOverflow as error:
             raise JudgeFault("no room", str(error)) from None
         except EngineError as error:

@@ -61,10 +61,12 @@ def prompts(config: Config) -> tuple[PromptTemplate, ...]:
 
 def metrics(config: Config, judge: str, task_metrics: Collection[str]) -> tuple[Metric, ...]:
     """Return the score, each dimension, and S where the task measures S_l."""
-    names = list(score_names(config).values())
-    if _has_mean(config, task_metrics):
-        names.insert(1, "s_bar")
-    return tuple(Metric(name=f"{name}@{judge}", counter="-", worst=0.0, best=100.0) for name in names)
+    total, *dimensions = score_names(config).values()
+    totals = [total, "s_bar"] if _has_mean(config, task_metrics) else [total]
+    return tuple(
+        Metric(name=f"{name}@{judge}", counter="-", worst=0.0, best=100.0, detail=name in dimensions)
+        for name in (*totals, *dimensions)
+    )
 
 
 async def score(config: Config, reply: Reply, judge: Judge | None) -> Score:
