@@ -97,7 +97,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.show < 0:
         raise ConfigError(f"--show is {arguments.show}: give how many wins and losses to show, 0 for none")
     thresholds = {**THRESHOLDS, **dict(_threshold(text) for text in arguments.threshold)}
-    contrasts = contrast_all(open_evaluations(arguments.runs), thresholds)
+    runs = open_evaluations(arguments.runs)
+    if len(runs) < 2:
+        raise ConfigError("RUN: one run cannot be compared: name two, such as lengthwise compare BASE TUNED")
+    contrasts = contrast_all(runs, thresholds)
     if arguments.json:
         print(json.dumps(document(contrasts, arguments.show), indent=2, ensure_ascii=False))
     else:
@@ -122,7 +125,7 @@ def open_evaluations(paths: Sequence[Path]) -> list[Run]:
     """Return the named runs, all of them finished evaluations.
 
     Raises:
-        ConfigError: naming the folder that is none, or that fewer than two are given.
+        ConfigError: naming the folder that is none.
     """
     runs = [run for run in collect(paths) if run.given]
     for run in runs:
@@ -134,8 +137,6 @@ def open_evaluations(paths: Sequence[Path]) -> list[Run]:
             raise ConfigError(
                 f"RUN: {run.path} is not finished (it has no manifest.json): start its evaluation again to resume it"
             )
-    if len(runs) < 2:
-        raise ConfigError("RUN: one run cannot be compared: name two, such as lengthwise compare BASE TUNED")
     return runs
 
 

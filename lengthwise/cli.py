@@ -25,6 +25,7 @@ VERBS = {
     "eval": ("--config F", "measure length control and writing"),
     "report": ("RUN...", "show run folders as one HTML page"),
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
+    "gate": ("RUN --thresholds F [--base RUN]", "fail where an evaluation got worse, for CI"),
     "score": ("FILE --task T", "score texts that you already have"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
@@ -33,6 +34,7 @@ VERBS = {
 TOOLS = {
     "report": "lengthwise.report",
     "compare": "evals.compare",
+    "gate": "evals.gate",
     "score": "evals.score",
     "env": "lengthwise.environment",
 }

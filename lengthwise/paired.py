@@ -6,8 +6,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lengthwise.bootstrap_intervals import interval_of_draws, value_of
 from lengthwise.observations import checked, cluster_sums, groups_of, table_of
-from lengthwise.resampling import NUM_RESAMPLES, Draws, interval_of_draws, resample, value_of
+from lengthwise.resampling import NUM_RESAMPLES, Draws, resample
 from lengthwise.statistics import Interval, mean_interval
 from lengthwise.summaries import Summary, summary_of
 
@@ -35,7 +36,7 @@ def paired_difference(
     """Return summary(a) - summary(b) over the same items in the same order, shape [n] each.
 
     Means and shares get a t interval on the differences and its p-value; where every value is 0 or 1 and no two
-    items share a cluster, the p-value is McNemar's exact one. Medians and RMSE get a percentile interval by
+    items share a cluster, the p-value is McNemar's exact one. Medians and RMSE get an interval by
     resampling whole clusters with both values of each item (`num_resamples` draws from `seed`), and the p-value
     from the same draws. `clusters` are as for `mean_interval`.
 
@@ -56,7 +57,7 @@ def paired_difference(
     if summary in ("median", "rmse"):
         draws = _summary_draws(summary, first, second, groups, seed, confidence, num_resamples)
         estimate = summary_of(first, summary) - summary_of(second, summary)
-        return _resampled_difference(estimate, draws, groups, seed, num_resamples, scale=[*first, *second])
+        return _resampled_difference(estimate, draws, groups, [*first, *second])
     return _mean_difference(first, second, groups, confidence)
 
 
@@ -98,9 +99,10 @@ def paired_bootstrap(
         seed,
         confidence=confidence,
         num_resamples=num_resamples,
+        smooth=True,
     )
     before, after = value_of(statistic, second, "b"), value_of(statistic, first, "a")
-    return _resampled_difference(after - before, draws, groups, seed, num_resamples, scale=[before, after])
+    return _resampled_difference(after - before, draws, groups, [before, after])
 
 
 def least_p_value(num_clusters: int) -> float:
@@ -204,7 +206,9 @@ def _summary_draws(
         def difference(rows: Any) -> Any:
             return np.median(first[rows], axis=-1) - np.median(second[rows], axis=-1)
 
-        return resample(difference, groups, seed, confidence=confidence, num_resamples=num_resamples)
+        return resample(
+            difference, groups, seed, confidence=confidence, num_resamples=num_resamples, smooth=False
+        )
     ours, sizes = cluster_sums([v * v for v in a], groups)
     theirs, _ = cluster_sums([v * v for v in b], groups)
 
@@ -212,25 +216,20 @@ def _summary_draws(
         num = sizes[drawn].sum(axis=-1)
         return np.sqrt(ours[drawn].sum(axis=-1) / num) - np.sqrt(theirs[drawn].sum(axis=-1) / num)
 
-    return resample(roots, range(len(sizes)), seed, confidence=confidence, num_resamples=num_resamples)
+    return resample(
+        roots, range(len(sizes)), seed, confidence=confidence, num_resamples=num_resamples, smooth=True
+    )
 
 
 def _resampled_difference(
-    estimate: float,
-    draws: Draws,
-    groups: Sequence[Hashable],
-    seed: int,
-    num_resamples: int,
-    *,
-    scale: Sequence[float],
+    estimate: float, draws: Draws, groups: Sequence[Hashable], scale: Sequence[float]
 ) -> PairedDifference:
-    found = interval_of_draws(estimate, draws, groups, seed, num_resamples=num_resamples, scale=scale)
     p_value = None
     if draws.values is not None and not draws.num_undefined:
         # One more than counted (Davison and Hinkley 1997, equation 4.11): no draw is proof of p = 0.
         tail = 1 + min(int((draws.values <= 0).sum()), int((draws.values >= 0).sum()))
-        p_value = min(1.0, 2 * tail / (num_resamples + 1))
-    return _paired(found, p_value, len(set(groups)))
+        p_value = min(1.0, 2 * tail / (len(draws.values) + 1))
+    return _paired(interval_of_draws(estimate, draws, groups, scale), p_value, len(set(groups)))
 
 
 def _paired(found: Interval, p_value: float | None, num_clusters: int) -> PairedDifference:

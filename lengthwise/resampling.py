@@ -1,24 +1,17 @@
 """The bootstrap: what an estimate would have been with other items drawn from the same source.
 
-Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals. What is drawn are
-clusters, not values: items that are not independent are drawn together.
+Efron and Tibshirani, An Introduction to the Bootstrap (1993): percentile intervals (chapter 13), and for smooth
+statistics the bias-corrected and accelerated ones, BCa (section 14.3). What is drawn are clusters, not values: items
+that are not independent are drawn together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.observations import (
-    check_confidence,
-    checked,
-    cluster_sums,
-    groups_of,
-    is_rounding,
-    table_of,
-)
-from lengthwise.statistics import Interval, clustered
+from lengthwise.observations import check_confidence
 
 NUM_RESAMPLES = 10_000
 """Draws where nothing else is asked for: the bounds of a 95 % interval then rest on 250 draws each."""
@@ -37,136 +30,8 @@ class Draws:
     high: float | None = None
     num_undefined: int = 0
     """Draws without a value. If there is one, there are no bounds: leaving it out would choose among the draws."""
-
-
-def median_interval(
-    values: Sequence[float],
-    seed: int,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Interval:
-    """Return the median with a bootstrap percentile interval; the same seed gives the same bounds.
-
-    Args:
-        values: scores of the items, shape [n].
-        seed: of the resampling.
-        clusters: as for `mean_interval`; whole clusters are drawn.
-        confidence: coverage of the interval.
-        num_resamples: draws.
-
-    Returns:
-        The median; without an interval where there is one cluster, or every draw has the same median.
-
-    Raises:
-        ValueError: if `values` is empty, holds None, NaN or an infinity, or does not fit `clusters`.
-    """
-    numbers = checked(values, "values")
-    groups = groups_of(clusters, len(numbers))
-    import numpy as np
-
-    array = np.asarray(numbers)
-    draws = resample(
-        lambda rows: np.median(array[rows], axis=-1),
-        groups,
-        seed,
-        confidence=confidence,
-        num_resamples=num_resamples,
-    )
-    return interval_of_draws(
-        float(np.median(array)), draws, groups, seed, num_resamples=num_resamples, scale=numbers
-    )
-
-
-def rmse_interval(
-    values: Sequence[float],
-    seed: int,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Interval:
-    """Return the root of the mean of squared values with a bootstrap percentile interval.
-
-    Args:
-        values: errors of the items, shape [n]; of several replies to an item, the root of their mean square.
-        seed: of the resampling.
-        clusters: as for `mean_interval`; whole clusters are drawn.
-        confidence: coverage of the interval. Squares have heavy tails: where a few errors make most of the
-            sum, the interval is too narrow (benchmarks/interval_coverage.py prints by how much).
-        num_resamples: draws.
-
-    Raises:
-        ValueError: if `values` is empty, holds None, NaN or an infinity, or does not fit `clusters`.
-
-    Example:
-        >>> rmse_interval([3.0, -4.0, 0.0, 0.0], seed=0).estimate
-        2.5
-    """
-    numbers = checked(values, "values")
-    groups = groups_of(clusters, len(numbers))
-    import numpy as np
-
-    sums, sizes = cluster_sums([v * v for v in numbers], groups)
-    draws = resample(
-        lambda drawn: np.sqrt(sums[drawn].sum(axis=-1) / sizes[drawn].sum(axis=-1)),
-        range(len(sums)),
-        seed,
-        confidence=confidence,
-        num_resamples=num_resamples,
-    )
-    root = float(np.sqrt(sums.sum() / sizes.sum()))
-    return interval_of_draws(root, draws, groups, seed, num_resamples=num_resamples, scale=numbers)
-
-
-def bootstrap_interval(
-    statistic: Callable[[Any], Any],
-    rows: Sequence[Sequence[float]],
-    seed: int = 0,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Interval:
-    """Return any statistic of rows with a bootstrap percentile interval: for ratios, products and composites.
-
-    A composite's columns are not independent, so their standard errors do not add up to its own; rows are drawn
-    whole instead. Draw documents, not their checks: name the document as the cluster.
-
-    Args:
-        statistic: takes rows, shape [..., n, k], and returns its values, shape [...]: reduce axis -2.
-        rows: the items' columns, shape [n, k].
-        seed: of the resampling.
-        clusters: as for `mean_interval`; whole clusters are drawn.
-        confidence: coverage of the interval.
-        num_resamples: draws.
-
-    Returns:
-        The estimate; without bounds where a draw left the statistic undefined, which `method` then says.
-
-    Raises:
-        ValueError: if the rows are empty, uneven or hold what is no number, or the statistic of them is none.
-
-    Example:
-        The share of checks that pass, over documents of different numbers of checks:
-
-        >>> passed_of = [(3, 4), (1, 2), (5, 5), (0, 3)]
-        >>> found = bootstrap_interval(lambda x: x[..., 0].sum(-1) / x[..., 1].sum(-1), passed_of)
-        >>> round(found.estimate, 4), found.n
-        (0.6429, 4)
-    """
-    table = table_of(rows, "rows")
-    groups = groups_of(clusters, len(table))
-    draws = resample(
-        lambda drawn: statistic(table[drawn]),
-        groups,
-        seed,
-        confidence=confidence,
-        num_resamples=num_resamples,
-    )
-    estimate = value_of(statistic, table, "rows")
-    return interval_of_draws(estimate, draws, groups, seed, num_resamples=num_resamples, scale=[estimate])
+    method: str
+    """The rule of the bounds, the draws and their seed."""
 
 
 def resample(
@@ -176,19 +41,14 @@ def resample(
     *,
     confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
+    smooth: bool,
 ) -> Draws:
     """Draw whole clusters with replacement, as many as there are; the same seed gives the same draws.
 
-    Args:
-        statistic: takes an array of row numbers, shape [..., n], and returns its values, shape [...]. Where
-            clusters differ in size, one draw comes at a time, as n then differs from draw to draw.
-        groups: the cluster of each row.
-        seed: of the draws.
-        confidence: coverage of the percentile interval.
-        num_resamples: draws.
-
-    Returns:
-        The draws, their standard deviation, and their quantiles at (1 - confidence) / 2 from both ends.
+    `statistic` takes an array of row numbers, shape [..., n], and returns its values, shape [...]. `groups` is the
+    cluster of each row. Where clusters differ in size one draw comes at a time, which is slow. The bounds are the
+    draws' quantiles, a little farther out where clusters are few. Of a `smooth` statistic (means, roots, ratios; not
+    medians, whose jackknife says nothing) BCa picks the quantiles: with skewed draws they hold the truth more often.
 
     Raises:
         ValueError: if `confidence` is no share or `num_resamples` is below 2.
@@ -196,86 +56,108 @@ def resample(
     Example:
         >>> import numpy as np
         >>> values = np.array([1.0, 2.0, 3.0, 9.0])
-        >>> resample(lambda rows: values[rows].mean(axis=-1), range(4), 0, num_resamples=99).values.shape
-        (99,)
+        >>> draws = resample(lambda rows: values[rows].mean(-1), range(4), 0, num_resamples=99, smooth=True)
+        >>> draws.values.shape, draws.method
+        ((99,), 'bootstrap BCa, 99 resamples, seed 0')
     """
     check_confidence(confidence)
     if num_resamples < 2:
         raise ValueError(f"num_resamples is {num_resamples}: two draws are the least that have a spread")
     import numpy as np
 
-    members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    if len(members) < 2:
-        return Draws()
-    values = _draw(statistic, [np.asarray(rows) for rows in members.values()], seed, num_resamples)
+    method = f"bootstrap {'BCa' if smooth else 'percentile'}, {num_resamples} resamples, seed {seed}"
+    clusters = _members(groups)
+    if len(clusters) < 2:
+        return Draws(method=method)
+    values = _evaluate(statistic, clusters, _draw(len(clusters), len(groups), seed, num_resamples))
     num_undefined = int(np.count_nonzero(~np.isfinite(values)))
     if num_undefined:
-        return Draws(values=values, num_undefined=num_undefined)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Draws(values=values, stderr=float(values.std(ddof=1)), low=float(low), high=float(high))
-
-
-def interval_of_draws(
-    estimate: float,
-    draws: Draws,
-    groups: Sequence[Hashable],
-    seed: int,
-    *,
-    num_resamples: int,
-    scale: Sequence[float],
-) -> Interval:
-    """Return what resampling says of an estimate; no bounds if every draw agrees, up to rounding."""
-    method = f"bootstrap percentile, {num_resamples} resamples, seed {seed}{clustered(groups, degrees=False)}"
-    if draws.num_undefined:
-        method += f", no bounds: undefined in {draws.num_undefined} resamples"
-    agree = draws.stderr is not None and is_rounding(draws.stderr, scale)
-    return Interval(
-        estimate=estimate,
-        stderr=0.0 if agree else draws.stderr,
-        low=None if agree else draws.low,
-        high=None if agree else draws.high,
-        n=len(groups),
-        method=method,
+        method += f", no bounds: undefined in {num_undefined} resamples"
+        return Draws(values=values, num_undefined=num_undefined, method=method)
+    tails = _expanded_tails(confidence, len(clusters))
+    if smooth:
+        tails = _bca_tails(tails, values, statistic, clusters)
+    low, high = np.quantile(values, tails)
+    return Draws(
+        values=values, stderr=float(values.std(ddof=1)), low=float(low), high=float(high), method=method
     )
 
 
-def value_of(statistic: Callable[[Any], Any], table: Any, name: str) -> float:
-    """Return the statistic of all rows.
+def _expanded_tails(confidence: float, num_clusters: int) -> list[float]:
+    """Return the quantiles to take: as far out as t's, as a plain percentile interval is too narrow for few clusters.
 
-    Raises:
-        ValueError: if it is no finite number.
+    Draws spread as the sample does, sqrt((C - 1) / C) too little, and their quantiles are nearly normal ones, where t
+    has C - 1 degrees of freedom (Hesterberg, Am. Stat. 69 (2015), 371-386, section 3.1).
     """
+    from scipy.stats import norm, t
+
+    reach = t.ppf((1 + confidence) / 2, num_clusters - 1) * (num_clusters / (num_clusters - 1)) ** 0.5
+    return [float(norm.cdf(-reach)), float(norm.cdf(reach))]
+
+
+def _members(groups: Sequence[Hashable]) -> list[Any]:
+    """Return the row numbers of each cluster."""
     import numpy as np
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = np.asarray(statistic(table))
-    if estimate.shape or not np.isfinite(estimate):
-        raise ValueError(
-            f"statistic({name}) is {estimate.tolist()}, expected one number: reduce axis -2 of [..., n, k], and "
-            "ask for no ratio to 0"
-        )
-    return float(estimate)
+    members: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    return [np.asarray(rows) for rows in members.values()]
 
 
-def _draw(statistic: Callable[[Any], Any], clusters: Sequence[Any], seed: int, num_resamples: int) -> Any:
-    """Return the statistic of each draw; draws of equal size are taken together, which is far faster."""
+def _draw(num_clusters: int, num_rows: int, seed: int, num_resamples: int) -> Iterator[Any]:
+    """Yield cluster numbers drawn with replacement, shape [batch, num_clusters]."""
     import numpy as np
 
     stream = np.random.default_rng(seed)
-    num_rows = sum(len(rows) for rows in clusters)
     batch = max(1, _BATCH_NUMBERS // num_rows)
+    for start in range(0, num_resamples, batch):
+        yield stream.integers(0, num_clusters, (min(batch, num_resamples - start), num_clusters))
+
+
+def _leave_one_out(num_clusters: int, num_rows: int) -> Iterator[Any]:
+    """Yield the cluster numbers without one of them, each in turn, shape [batch, num_clusters - 1]."""
+    import numpy as np
+
+    batch = max(1, _BATCH_NUMBERS // num_rows)
+    kept = np.arange(num_clusters - 1)
+    for start in range(0, num_clusters, batch):
+        left_out = np.arange(start, min(start + batch, num_clusters))[:, None]
+        yield kept + (kept >= left_out)
+
+
+def _evaluate(statistic: Callable[[Any], Any], clusters: Sequence[Any], batches: Iterator[Any]) -> Any:
+    """Return the statistic of each choice of clusters; choices of equal size are taken together."""
+    import numpy as np
+
     even = np.stack(clusters) if len({len(rows) for rows in clusters}) == 1 else None
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):  # an undefined draw is counted, not warned of
-        for start in range(0, num_resamples, batch):
-            size = min(batch, num_resamples - start)
-            drawn = stream.integers(0, len(clusters), (size, len(clusters)))
+        for chosen in batches:
             if even is not None:
-                found.append(np.asarray(statistic(even[drawn].reshape(size, -1)), dtype=float))
+                values = statistic(even[chosen].reshape(len(chosen), -1))
             else:
-                each = [statistic(np.concatenate([clusters[i] for i in line])) for line in drawn]
-                found.append(np.asarray(each, dtype=float))
+                values = [statistic(np.concatenate([clusters[i] for i in line])) for line in chosen]
+            found.append(np.asarray(values, dtype=float))
     return np.concatenate(found)
+
+
+def _bca_tails(
+    tails: Sequence[float], values: Any, statistic: Callable[[Any], Any], clusters: Sequence[Any]
+) -> list[float]:
+    """Return the quantiles that BCa takes in place of `tails` (Efron and Tibshirani, equations 14.10 to 14.15)."""
+    import numpy as np
+    from scipy.stats import norm
+
+    num, num_rows = len(clusters), sum(len(rows) for rows in clusters)
+    (estimate,) = _evaluate(statistic, clusters, iter([np.arange(num)[None]]))
+    below = (values < estimate).mean() + (values == estimate).mean() / 2
+    # At least half a draw on each side, or the bias would be infinite.
+    bias = norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
+    left = _evaluate(statistic, clusters, _leave_one_out(num, num_rows))
+    pull = left.mean() - left
+    spread = (pull**2).sum() ** 1.5
+    # Where leaving a cluster out leaves the statistic undefined or as it is, only the bias is corrected.
+    acceleration = (pull**3).sum() / (6 * spread) if np.isfinite(spread) and spread > 0 else 0.0
+    shifted = bias + norm.ppf(tails)
+    return [float(t) for t in norm.cdf(bias + shifted / (1 - acceleration * shifted))]

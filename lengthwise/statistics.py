@@ -128,7 +128,7 @@ def share_interval(
     Example:
         >>> found = share_interval([1.0, 1.0, 0.0, 1.0, 0.0, 0.0], clusters=list("aabbcc"))
         >>> found.estimate, round(found.low, 3), round(found.high, 3)
-        (0.5, 0.071, 0.929)
+        (0.5, 0.036, 0.964)
     """
     numbers = checked(values, "values")
     groups = groups_of(clusters, len(numbers))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Literal, cast, get_args
 
-from lengthwise.resampling import median_interval, rmse_interval
+from lengthwise.bootstrap_intervals import median_interval, rmse_interval
 from lengthwise.statistics import Interval, mean_interval, share_interval
 
 Summary = Literal["mean", "proportion", "median", "rmse"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from lengthwise.bootstrap_intervals import median_interval
 from lengthwise.paired import holm, least_p_value, mcnemar_p_value, paired_difference
-from lengthwise.resampling import median_interval
 from lengthwise.statistics import mean_interval, wilson_interval
 from lengthwise.summaries import summary_interval
 
