@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.base import Metric
-from lengthwise.length_bias import score_length_correlation
+from lengthwise.length_bias import length_controlled_win_rate, score_length_correlation
 from lengthwise.summaries import summary_interval
 
 LENGTH_COUNTER = "cjk_ws"
 """Words and Chinese characters: the counter that measures replies in both alike."""
 STRONG_CORRELATION = 0.5
 """From here on a judge's scores may well be the length's; the table says so."""
+FEWEST_TO_WARN = 10
+"""Fewer pairs correlate strongly by chance."""
 
 
 def is_judged(metric: Metric) -> bool:
-    """Tell whether a judge gives a metric: then its name ends in @ and the judge."""
-    return "@" in metric.name
+    """Tell whether a metric is a judge's alone: its name ends in @ and the judge, and no word counter is in it."""
+    return "@" in metric.name and metric.counter == "-"
 
 
 def unscored_of(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -65,23 +67,56 @@ def bounds_of(
 
 
 def length_correlations(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return Spearman's correlation of each judged metric with the replies' length, where there is one.
+    """Return Spearman's correlation of each judged metric with the replies' length, `spearman` None if there is none.
 
+    Composites with a length score (`s_bar`) have none: theirs would say nothing of the judge.
     Empty replies and refusals are left out: no judge saw them, and their floor would look like a bias of its own.
+    """
+    seen = [row for row in rows if not (row["flags"]["empty"] or row["flags"].get("refusal"))]
+    return {m.name: _correlation(m, seen) for m in metrics if is_judged(m)}
+
+
+def _correlation(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    used = [row for row in rows if metric.name in row["metrics"] and row["length"] is not None]
+    scores, lengths = [row["metrics"][metric.name] for row in used], [row["length"] for row in used]
+    found = {"spearman": None, "ci": None, "n": len(used), "counter": LENGTH_COUNTER, "detail": metric.detail}
+    if len(set(scores)) < 2 or len(set(lengths)) < 2:
+        return found
+    interval = score_length_correlation(scores, lengths, clusters=[row["prompt_hash"] for row in used])
+    return {**found, "spearman": interval.estimate, "ci": [interval.low, interval.high]}
+
+
+def length_controlled(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return each preference's win rate as it would be between replies of equal length, 0..1 (AlpacaEval-LC).
+
+    Of a metric that too few pairs have, or whose pairs all differ by the same length, only `why` says why not.
     """
     found: dict[str, Any] = {}
     for metric in metrics:
-        if not is_judged(metric):
+        delta = metric.length_delta
+        used = [row for row in rows if metric.name in row["metrics"] and delta in row["metrics"]]
+        if delta is None or not used:
             continue
-        pairs = [
-            (row["metrics"][metric.name], row["length"])
-            for row in rows
-            if metric.name in row["metrics"]
-            and row["length"] is not None
-            and not (row["flags"]["empty"] or row["flags"].get("refusal"))
-        ]
-        value = score_length_correlation([score for score, _ in pairs], [length for _, length in pairs])
-        found[metric.name] = {"spearman": value, "n": len(pairs), "counter": LENGTH_COUNTER}
+        differences = [row["metrics"][delta] for row in used]
+        try:
+            rates = length_controlled_win_rate(
+                [row["metrics"][metric.name] for row in used],
+                differences,
+                [0.0] * len(used),  # the model knows lengths by their difference only
+                clusters=[row["prompt_hash"] for row in used],
+            )
+        except ValueError as error:
+            found[metric.name] = {"value": None, "n": len(used), "why": str(error)}
+            continue
+        controlled, raw = rates.controlled, rates.raw
+        found[metric.name] = {
+            "value": controlled.estimate / 100,
+            "ci": [None if end is None else end / 100 for end in (controlled.low, controlled.high)],
+            "raw": raw.estimate / 100,
+            "length_coefficient": rates.length_coefficient,
+            "suspicious": rates.suspicious,
+            "n": controlled.n,
+        }
     return found
 
 
@@ -98,10 +133,17 @@ def foot_lines(name: str, summary: Mapping[str, Any]) -> list[str]:
     told = [
         f"{metric} {found['spearman']:+.2f} (n = {found['n']})"
         for metric, found in summary["length_correlation"].items()
-        if found["spearman"] is not None
+        if found["spearman"] is not None and not found["detail"]
     ]
     if told:
         lines.append(f"{name}: rank correlation with the reply's length: {', '.join(told)}")
+    for metric, found in summary["length_controlled"].items():
+        if found["value"] is not None:
+            low, high = ["-" if end is None else f"{end:.3f}" for end in found["ci"]]
+            lines.append(
+                f"{name}: {metric}: {found['value']:.3f} [{low}, {high}] if both were equally long, "
+                f"{found['raw']:.3f} as judged"
+            )
     return lines
 
 
@@ -115,10 +157,17 @@ def warnings_on(name: str, summary: Mapping[str, Any]) -> list[str]:
             "them in. --rescore this run to ask again"
         )
     for metric, one in summary["length_correlation"].items():
-        if one["spearman"] is not None and abs(one["spearman"]) >= STRONG_CORRELATION:
+        is_strong = one["spearman"] is not None and abs(one["spearman"]) >= STRONG_CORRELATION
+        if is_strong and one["n"] >= FEWEST_TO_WARN and not one["detail"]:
             found.append(
                 f"{name}: {metric} goes with the length of the reply (rank correlation {one['spearman']:+.2f}): the "
                 "judge may prefer a length"
+            )
+    for metric, one in summary["length_controlled"].items():
+        if one.get("suspicious"):
+            found.append(
+                f"{name}: length moves {metric} by {100 * (one['raw'] - one['value']):+.0f} points: this "
+                "says more of lengths than of the models"
             )
     return found
 

@@ -155,7 +155,9 @@ async def _score_file(
                 ),
                 worker,
                 max_concurrent_samples=stage.config.max_concurrent_samples,
-                label=planned.name if engine is None else f"{planned.name}, judged by {scorers[0].judge_id}",
+                label=planned.name
+                if engine is None
+                else f"{planned.name}, judged by {scorers[0].judge.label if scorers[0].judge else ''}",
                 on_outcome=take,
                 total=num_rows,
                 meter=stage.meter,

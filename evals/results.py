@@ -11,6 +11,7 @@ from evals.judged import (
     LENGTH_COUNTER,
     bounds_of,
     foot_lines,
+    length_controlled,
     length_correlations,
     unscored_of,
     warnings_on,
@@ -118,6 +119,7 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
         "counts": counts,
         "unscored": unscored,
         "length_correlation": length_correlations(task.METRICS, tally.rows),
+        "length_controlled": length_controlled(task.METRICS, tally.rows),
     }
 
 
@@ -142,6 +144,7 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
         "counts": {name: summary["counts"] for name, summary in summaries.items()},
         "unscored": {name: summary["unscored"] for name, summary in summaries.items()},
         "length_correlation": {name: summary["length_correlation"] for name, summary in summaries.items()},
+        "length_controlled": {name: summary["length_controlled"] for name, summary in summaries.items()},
         "counters": {name: {m.name: m.counter for m in task.METRICS} for name, task in tasks.items()},
         "higher_is_better": {
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()

@@ -104,7 +104,7 @@ def plan_scorers(
     """
     planned: list[PlannedScorer] = []
     for entry in entries:
-        planned += _planned(entry, judges, [metric.name for metric in task.METRICS])
+        planned += plan_scorer(entry, judges, [metric.name for metric in task.METRICS])
     taken = {metric.name: metric for metric in task.METRICS}
     for scorer in planned:
         for metric in scorer.metrics:
@@ -147,7 +147,14 @@ def metrics_of(scorers: Sequence[PlannedScorer], panels: Sequence[Panel]) -> lis
     return [*found.values(), *(panel.metric for panel in panels)]
 
 
-def _planned(entry: Any, judges: Sequence[PlannedJudge], task_metrics: Sequence[str]) -> list[PlannedScorer]:
+def plan_scorer(
+    entry: Any, judges: Sequence[PlannedJudge], task_metrics: Sequence[str]
+) -> list[PlannedScorer]:
+    """Return what one entry of `scorers` asks for: once, or once for each judge.
+
+    Raises:
+        ConfigError: the entry is wrong, or needs a judge and there is none.
+    """
     mapping: Mapping[str, Any] = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"scorers: {entry!r} is neither a name nor a map {{name, its options}}")

@@ -27,6 +27,7 @@ VERBS = {
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
     "gate": ("RUN --thresholds F [--base RUN]", "fail where an evaluation got worse, for CI"),
     "score": ("FILE --task T", "score texts that you already have"),
+    "calibrate": ("FILE --judge MODEL", "hold a judge against human labels"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
 }
@@ -36,6 +37,7 @@ TOOLS = {
     "compare": "evals.compare",
     "gate": "evals.gate",
     "score": "evals.score",
+    "calibrate": "evals.calibrate",
     "env": "lengthwise.environment",
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""

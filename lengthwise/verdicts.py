@@ -89,7 +89,7 @@ def _value_schema(kind: range | tuple[str, ...] | None) -> dict[str, Any]:
     if kind is None:
         return {"type": "string"}
     if isinstance(kind, range):
-        return {"type": "integer", "minimum": kind[0], "maximum": kind[-1]}
+        return {"type": "integer", "enum": list(kind)}  # every server's grammar knows it, unlike minimum
     return {"type": "string", "enum": list(kind)}
 
 

@@ -53,7 +53,7 @@ class Reply:
 class Scorer(Protocol):
     """The members of a scorer's module.
 
-    One that needs a judge names its metrics `name@judge`; `evals.judging` knows them by the @.
+    One that needs a judge names its metrics `name@judge`; `evals.judged` knows them by the @.
     """
 
     Config: type

@@ -1,8 +1,8 @@
 """Which of two replies a judge prefers: the measured model's or that of a baseline's finished evaluation.
 
 The judge is asked twice, with each reply first once, since judges like the first or the last. A win is 1, a tie
-0.5, a loss 0; two verdicts that differ are a tie, and counted in `order_disagreement`. `length_delta_chars` is
-how much longer the reply is than the baseline's, from which `evals.judging` has the length-controlled win rate.
+0.5, a loss 0; two verdicts that differ are a tie, and counted in `order_disagreement`. `length_delta_chars` is how
+much longer the reply is than the baseline's, from which the results have the length-controlled win rate.
 
 An empty reply or a refusal loses without a judge, or ties with another one.
 """
@@ -58,12 +58,19 @@ def prompts(config: Config) -> tuple[PromptTemplate, ...]:
 def metrics(config: Config, judge: str, task_metrics: Collection[str]) -> tuple[Metric, ...]:
     """Return the win rate, the share of pairs on which the order decided, and the difference in length."""
     return (
-        Metric(name=f"win_rate_vs_{config.baseline_name}@{judge}", counter="-", worst=0.0, best=1.0),
+        Metric(
+            name=f"win_rate_vs_{config.baseline_name}@{judge}",
+            counter="-",
+            length_delta=delta_name(config),
+            worst=0.0,
+            best=1.0,
+        ),
         Metric(
             name=f"order_disagreement_vs_{config.baseline_name}@{judge}",
             counter="-",
             higher_is_better=False,
             summary="proportion",
+            detail=True,
         ),
         Metric(name=delta_name(config), counter="characters", higher_is_better=None),
     )

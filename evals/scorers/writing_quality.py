@@ -64,7 +64,13 @@ def metrics(config: Config, judge: str, task_metrics: Collection[str]) -> tuple[
     total, *dimensions = score_names(config).values()
     totals = [total, "s_bar"] if _has_mean(config, task_metrics) else [total]
     return tuple(
-        Metric(name=f"{name}@{judge}", counter="-", worst=0.0, best=100.0, detail=name in dimensions)
+        Metric(
+            name=f"{name}@{judge}",
+            counter="cjk_alpha" if name == "s_bar" else "-",  # that of S_l
+            worst=0.0,
+            best=100.0,
+            detail=name in dimensions,
+        )
         for name in (*totals, *dimensions)
     )
 

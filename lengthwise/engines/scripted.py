@@ -206,8 +206,6 @@ def _filled(schema: Mapping[str, Any], draw: int, key: str) -> Any:
     number = int(digest([draw, key])[:8], 16)
     if "enum" in schema:
         return schema["enum"][number % len(schema["enum"])]
-    if schema.get("type") == "integer":
-        return schema["minimum"] + number % (schema["maximum"] - schema["minimum"] + 1)
     return prose(number, 8)
 
 
