@@ -103,17 +103,18 @@ def plan_scorers(
         ConfigError: an entry is wrong, lacks a judge, or measures what is measured already.
     """
     planned: list[PlannedScorer] = []
+    taken = {metric.name for metric in task.METRICS}
     for entry in entries:
-        planned += plan_scorer(entry, judges, [metric.name for metric in task.METRICS])
-    taken = {metric.name: metric for metric in task.METRICS}
-    for scorer in planned:
-        for metric in scorer.metrics:
-            if metric.name in taken and not _is_shared(metric, taken):
-                raise ConfigError(
-                    f"scorers: {scorer.name} measures {metric.name!r}, which {task_name} or another scorer measures "
-                    "already: take one of them out, or give them different names"
-                )
-            taken[metric.name] = metric
+        found = plan_scorer(entry, judges, [metric.name for metric in task.METRICS])
+        # One scorer's several judges may share what no judge has a part in.
+        names = {metric.name for one in found for metric in one.metrics}
+        if taken & names:
+            raise ConfigError(
+                f"scorers: {found[0].name} measures {min(taken & names)!r}, which {task_name} or another scorer "
+                "measures already: take one of them out, or give them different names"
+            )
+        taken |= names
+        planned += found
     return planned
 
 
@@ -177,8 +178,3 @@ def plan_scorer(
             )
         )
     return found
-
-
-def _is_shared(metric: Metric, taken: Mapping[str, Metric]) -> bool:
-    """Tell whether one scorer's several judges measure the same thing, in which none of them has a part."""
-    return "@" not in metric.name and taken[metric.name] == metric
