@@ -111,6 +111,7 @@ def bootstrap_interval(
         (0.6429, 4)
     """
     table = table_of(rows, "rows")
+    estimate = value_of(statistic, table, "rows")
     groups = groups_of(clusters, len(table))
     draws = resample(
         lambda drawn: statistic(table[drawn]),
@@ -120,7 +121,6 @@ def bootstrap_interval(
         num_resamples=num_resamples,
         smooth=True,
     )
-    estimate = value_of(statistic, table, "rows")
     return interval_of_draws(estimate, draws, groups, [estimate])
 
 

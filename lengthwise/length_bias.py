@@ -128,7 +128,8 @@ def score_length_correlation(
         0.6
     """
     check_confidence(confidence)
-    from scipy.stats import norm, spearmanr
+    import numpy as np
+    from scipy.stats import norm
 
     first = checked(scores, "scores")
     (second,) = _columns({"lengths": lengths}, len(first))
@@ -137,7 +138,7 @@ def score_length_correlation(
     if clusters is not None and len(set(clusters)) < len(first):
         rows = list(zip(first, second.tolist(), strict=True))
         return bootstrap_interval(_spearman, rows, clusters=clusters, confidence=confidence)
-    r, n = float(spearmanr(first, second).statistic), len(first)
+    r, n = float(_spearman(np.column_stack([first, second]))), len(first)
     if n < 4 or math.isclose(abs(r), 1):
         return Interval(estimate=r, stderr=None, low=None, high=None, n=n, method="Spearman, Fisher")
     spread = math.sqrt((1 + r * r / 2) / (n - 3))

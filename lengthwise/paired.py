@@ -92,6 +92,7 @@ def paired_bootstrap(
     """
     _check_pairing(a, b)
     first, second = table_of(a, "a"), table_of(b, "b")
+    before, after = value_of(statistic, second, "b"), value_of(statistic, first, "a")
     groups = groups_of(clusters, len(first))
     draws = resample(
         lambda rows: statistic(first[rows]) - statistic(second[rows]),
@@ -101,7 +102,6 @@ def paired_bootstrap(
         num_resamples=num_resamples,
         smooth=True,
     )
-    before, after = value_of(statistic, second, "b"), value_of(statistic, first, "a")
     return _resampled_difference(after - before, draws, groups, [before, after])
 
 

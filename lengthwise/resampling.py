@@ -64,6 +64,7 @@ def resample(
     if num_resamples < 2:
         raise ValueError(f"num_resamples is {num_resamples}: two draws are the least that have a spread")
     import numpy as np
+    from scipy.stats import norm
 
     method = f"bootstrap {'BCa' if smooth else 'percentile'}, {num_resamples} resamples, seed {seed}"
     clusters = _members(groups)
@@ -74,25 +75,26 @@ def resample(
     if num_undefined:
         method += f", no bounds: undefined in {num_undefined} resamples"
         return Draws(values=values, num_undefined=num_undefined, method=method)
-    tails = _expanded_tails(confidence, len(clusters))
+    reaches = _reaches(confidence, len(clusters))
     if smooth:
-        tails = _bca_tails(tails, values, statistic, clusters)
-    low, high = np.quantile(values, tails)
+        reaches = _bca_reaches(reaches, values, statistic, clusters)
+    low, high = np.quantile(values, norm.cdf(reaches))
     return Draws(
         values=values, stderr=float(values.std(ddof=1)), low=float(low), high=float(high), method=method
     )
 
 
-def _expanded_tails(confidence: float, num_clusters: int) -> list[float]:
-    """Return the quantiles to take: as far out as t's, as a plain percentile interval is too narrow for few clusters.
+def _reaches(confidence: float, num_clusters: int) -> list[float]:
+    """Return the normal quantiles to take draws at: t's, as a plain percentile interval is too narrow.
 
     Draws spread as the sample does, sqrt((C - 1) / C) too little, and their quantiles are nearly normal ones, where t
     has C - 1 degrees of freedom (Hesterberg, Am. Stat. 69 (2015), 371-386, section 3.1).
     """
-    from scipy.stats import norm, t
+    from scipy.stats import t
 
-    reach = t.ppf((1 + confidence) / 2, num_clusters - 1) * (num_clusters / (num_clusters - 1)) ** 0.5
-    return [float(norm.cdf(-reach)), float(norm.cdf(reach))]
+    quantile = float(t.ppf((1 + confidence) / 2, num_clusters - 1))
+    reach = quantile * (num_clusters / (num_clusters - 1)) ** 0.5
+    return [-reach, reach]
 
 
 def _members(groups: Sequence[Hashable]) -> list[Any]:
@@ -142,10 +144,10 @@ def _evaluate(statistic: Callable[[Any], Any], clusters: Sequence[Any], batches:
     return np.concatenate(found)
 
 
-def _bca_tails(
-    tails: Sequence[float], values: Any, statistic: Callable[[Any], Any], clusters: Sequence[Any]
+def _bca_reaches(
+    reaches: Sequence[float], values: Any, statistic: Callable[[Any], Any], clusters: Sequence[Any]
 ) -> list[float]:
-    """Return the quantiles that BCa takes in place of `tails` (Efron and Tibshirani, equations 14.10 to 14.15)."""
+    """Return the normal quantiles that BCa takes instead (Efron and Tibshirani, equations 14.10 to 14.15)."""
     import numpy as np
     from scipy.stats import norm
 
@@ -153,11 +155,15 @@ def _bca_tails(
     (estimate,) = _evaluate(statistic, clusters, iter([np.arange(num)[None]]))
     below = (values < estimate).mean() + (values == estimate).mean() / 2
     # At least half a draw on each side, or the bias would be infinite.
-    bias = norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
+    bias = float(norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values))))
     left = _evaluate(statistic, clusters, _leave_one_out(num, num_rows))
     pull = left.mean() - left
-    spread = (pull**2).sum() ** 1.5
+    spread = float((pull**2).sum() ** 1.5)
     # Where leaving a cluster out leaves the statistic undefined or as it is, only the bias is corrected.
-    acceleration = (pull**3).sum() / (6 * spread) if np.isfinite(spread) and spread > 0 else 0.0
-    shifted = bias + norm.ppf(tails)
-    return [float(t) for t in norm.cdf(bias + shifted / (1 - acceleration * shifted))]
+    acceleration = float((pull**3).sum()) / (6 * spread) if np.isfinite(spread) and spread > 0 else 0.0
+    shifted = [bias + reach for reach in reaches]
+    # Past its pole the formula turns back: the outermost draw is meant.
+    return [
+        bias + z / (1 - acceleration * z) if acceleration * z < 1 else float(np.copysign(np.inf, z))
+        for z in shifted
+    ]

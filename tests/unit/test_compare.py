@@ -49,6 +49,9 @@ def test_the_command_says_what_changed_and_where(runs: dict[str, Path]) -> None:
     )
     assert any(line.startswith("length bin [2000,4000] ") for line in lines)
     assert "largest wins (S_l):" in lines
+    (reach,) = (line for line in lines if line.startswith("these items show a paired difference of about "))
+    assert " in S_l, " in reach
+    assert reach.endswith("(80 % power, 5 % level)")
     assert any(line.endswith(", CUT") or ", CUT, " in line for line in lines)
     assert max(columns(line) for line in lines) <= 120
 
@@ -67,6 +70,8 @@ def test_the_figures_are_those_of_the_items(tmp_path: Path, capsys: pytest.Captu
         1.0,
         "too few",
     ]
+    # Differences 1, -1, 1, 0: s / sqrt(4) = sqrt(11 / 48), times 2.8016.
+    assert (metric["stderr"], metric["mdd"]) == pytest.approx((0.478714, 1.341166), abs=1e-4)
     assert task["flips"] == [
         {"rule": "m ≥ 1", "won": ["a", "c"], "lost": ["b"], "both_right": 0, "both_wrong": 1, "p_value": 1.0}
     ]

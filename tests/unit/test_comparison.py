@@ -289,6 +289,15 @@ def test_a_median_metric_compares_medians(tmp_path: Path) -> None:
     assert found.method.startswith("paired bootstrap")
 
 
+def test_a_metric_of_errors_compares_their_rmse(tmp_path: Path) -> None:
+    base = write_scores(tmp_path / "base", {"a": 1.0, "b": -7.0}, summary="rmse", better=False)
+    other = write_scores(tmp_path / "other", {"a": -1.0, "b": 1.0}, summary="rmse", better=False)
+    found = only(base, other)
+    assert (found.before, found.after, found.difference) == (5.0, 1.0, -4.0)
+    assert found.method.startswith("paired bootstrap BCa")
+    assert [p.id for p in found.by_change()] == ["a", "b"]  # the size of an error counts, not its sign
+
+
 def test_slices_are_compared_on_their_own_items(runs: dict[str, Path]) -> None:
     base, tuned = collect([runs["base"], runs["tuned"]])[:2]
     found = by_slice(compare(base, tuned)[0])
