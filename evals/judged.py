@@ -154,7 +154,7 @@ def warnings_on(name: str, summary: Mapping[str, Any]) -> list[str]:
         told = "; ".join(f"{one['frac']:.1%} in {names}" for names, one in _alike(summary["unscored"]))
         found.append(
             f"{name}: replies are unscored by no fault of the model's ({told}); estimates leave them out, bounds take "
-            "them in. --rescore this run to ask again"
+            "them in. --rescore this run with more max_attempts, or with another judge"
         )
     for metric, one in summary["length_correlation"].items():
         is_strong = one["spearman"] is not None and abs(one["spearman"]) >= STRONG_CORRELATION

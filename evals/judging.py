@@ -42,7 +42,7 @@ class JudgeUse:
     identity: str
     """Digest of the weights that judged."""
     num_calls: int = 0
-    """Calls of all starts, failed attempts included."""
+    """Calls of all starts and of a rescored run, failed attempts included."""
     completion_tokens: int = 0
     prompts: dict[str, str] = field(default_factory=dict)
     """Version of each prompt it was asked with."""

@@ -28,7 +28,7 @@ from lengthwise.caller import Caller
 from lengthwise.config import config_to_dict
 from lengthwise.engines import open_engine
 from lengthwise.engines.base import Engine
-from lengthwise.journal import Journal
+from lengthwise.journal import Journal, SavedCalls
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome
 from lengthwise.records import Completion, Prompt, Sample, digest
 from lengthwise.rows import BadRow
@@ -71,7 +71,9 @@ def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> Non
     """
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
-    journal = Journal(run.file("journal.jsonl"))
+    # What judges said of the rescored run's replies need not be asked again.
+    earlier = SavedCalls(Path(config.rescore) / "journal.jsonl") if config.rescore is not None else None
+    journal = Journal(run.file("journal.jsonl"), earlier)
     measurement = Measurement(
         config=config,
         plan=plan,
@@ -257,7 +259,8 @@ def _finish(m: Measurement) -> None:
     print(format_table({p.name: p.measured for p in m.plan}, summaries))
     print(f"{m.run.path}: {m.meter.summary(num_scored, 'scored reply')}")
     for label, use in m.judges.items():
-        print(f"judge {label}: {use.num_calls:,} calls of these, {use.completion_tokens:,} generated tokens")
+        told = f"{use.num_calls:,} calls, replayed ones included, {use.completion_tokens:,} generated tokens"
+        print(f"judge {label}: {told}")
     for warning in document["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
 

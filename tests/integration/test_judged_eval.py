@@ -54,7 +54,7 @@ def samples(folder: Path) -> list[dict]:
 
 
 def requests(log: Path) -> list[dict]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     return [line for line in lines if line["event"] == "started"]
 
 
@@ -205,6 +205,28 @@ def test_saved_replies_are_scored_without_a_model(tmp_path):
     evaluate(tmp_path, "judged", *flags, model=False)
     assert json.loads((tmp_path / "judged" / "manifest.json").read_text())["usage"]["num_calls"] == 12
     assert len(requests(log)) == 12
+
+
+def test_a_rescored_run_asks_only_for_the_verdicts_that_are_missing(tmp_path):
+    def with_attempts(number: int, log: str) -> str:
+        options = {"faults": {"malformed": 0.5}, "settings": {"max_attempts": number}}
+        return judges({**options, "request_log": str(tmp_path / log)})
+
+    flags = ("--rescore", "run", scorers("writing_quality"))
+    evaluate(tmp_path, "run", *FEW, scorers("writing_quality"), with_attempts(1, "first.log"))
+    before = samples(tmp_path / "run")
+    missing = [row for row in before if row["unscored"]]
+    assert 0 < len(missing) < 12
+    evaluate(tmp_path, "same", *flags, with_attempts(1, "same.log"), model=False)
+    assert requests(tmp_path / "same.log") == []
+    assert samples(tmp_path / "same") == before
+    evaluate(tmp_path, "more", *flags, with_attempts(8, "more.log"), model=False)
+    after = samples(tmp_path / "more")
+    assert not [row for row in after if row["unscored"]]
+    kept = [(a, b) for a, b in zip(before, after, strict=True) if not a["unscored"]]
+    assert all(a["metrics"] == b["metrics"] for a, b in kept)
+    asked = sum(len(row["notes"][judged(row, "s_q")]["attempts"]) - 1 for row in after)
+    assert len(requests(tmp_path / "more.log")) == asked >= len(missing)
 
 
 def test_a_run_killed_while_it_judges_repeats_no_call(tmp_path):
