@@ -32,6 +32,11 @@ class Metric:
     pass_at_k: bool = False
     """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k. One metric of a
     task at most, since the name pass@k says nothing of it."""
+    detail: bool = False
+    """A part of another metric: the table shows it for all replies only, not for each slice."""
+    length_delta: str | None = None
+    """Of a preference over another's reply: the metric that says how much longer the reply is. The results then also
+    give the win rate as it would be if both were equally long."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from evals.base import score_completion
 from evals.guards import ModelCheck, check_model
+from evals.judging import JudgeUse, Stage, add_scores
 from evals.overlap import OverlapCheck, check_overlap, prompts_of
 from evals.plan import EvalConfig, PlannedTask
 from evals.published import differences, published, run_settings
@@ -30,10 +31,11 @@ from lengthwise.caller import Caller
 from lengthwise.config import config_to_dict
 from lengthwise.engines import open_engine
 from lengthwise.engines.base import Engine, ShowsModel
-from lengthwise.journal import Journal
+from lengthwise.journal import Journal, SavedCalls
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome
 from lengthwise.plugins import plugin_label
 from lengthwise.records import Completion, Prompt, Sample, digest
+from lengthwise.response_cache import ResponseCache, open_cache
 from lengthwise.rows import BadRow
 from lengthwise.run_dir import RunDir, atomic_write
 from lengthwise.workflow import run_async, run_samples
@@ -48,6 +50,7 @@ class Measurement:
     run: RunDir
     journal: Journal
     meter: Meter
+    cache: ResponseCache | None
     started: float = field(default_factory=time.monotonic)
     model_identity: str = ""
     model_check: ModelCheck | None = None
@@ -55,6 +58,8 @@ class Measurement:
     """What of the tasks' prompts the model was trained on; None where its files are not here."""
     generation_seconds: float = 0.0
     """Time the tasks took, without the start of the engine."""
+    judges: dict[str, JudgeUse] = field(default_factory=dict)
+    """What the judges did, by label."""
 
     def samples_file(self, planned: PlannedTask) -> Path:
         """Return where a task's rows go."""
@@ -89,19 +94,34 @@ def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> Non
     """
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
-    journal = Journal(run.file("journal.jsonl"))
+    # What judges said of the rescored run's replies need not be asked again.
+    earlier = SavedCalls(Path(config.rescore) / "journal.jsonl") if config.rescore is not None else None
+    journal = Journal(run.file("journal.jsonl"), earlier)
     measurement = Measurement(
         config=config,
         plan=plan,
         run=run,
         journal=journal,
-        meter=Meter(usage=journal.usage, num_calls=journal.num_calls, limits=config),
+        meter=Meter(
+            usage=journal.usage,
+            num_calls=journal.num_calls,
+            num_cached_calls=journal.num_cached_calls,
+            limits=config,
+        ),
+        cache=open_cache(config.response_cache, config.response_cache_max_age_days),
     )
     try:
-        run_async(_generate_all(measurement))
+        run_async(_generate_and_score(measurement))
     finally:
         journal.close()
     _finish(measurement)
+
+
+async def _generate_and_score(m: Measurement) -> None:
+    """Run both stages: the model's, then, with its engine closed, that of the scorers and judges."""
+    await _generate_all(m)
+    stage = Stage(config=m.config, journal=m.journal, meter=m.meter, cache=m.cache)
+    m.judges = await add_scores(stage, m.plan, m.samples_file)
 
 
 async def _generate_all(m: Measurement) -> None:
@@ -153,6 +173,7 @@ def _asking(engine: Engine, m: Measurement) -> Replies:
             sample_id=f"{planned.name}/{sample.id}",
             run_seed=m.config.seed,
             meter=m.meter,
+            cache=m.cache,
         )
         return await ask(sample, planned, prompt, caller)
 
@@ -286,6 +307,9 @@ def _finish(m: Measurement) -> None:
     )
     print(format_table({p.name: p.measured for p in m.plan}, summaries))
     print(f"{m.run.path}: {m.meter.summary(num_scored, 'scored reply')}")
+    for label, use in m.judges.items():
+        told = f"{use.num_calls:,} calls, replayed ones included, {use.completion_tokens:,} generated tokens"
+        print(f"judge {label}: {told}")
     for warning in document["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
 
@@ -313,6 +337,7 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
                 "task": p.config.name,
                 "data": p.source.name,
                 "options": p.options,
+                "scorers": [*m.config.scorers, *p.config.scorers],
                 "generation_kwargs": p.sampling.to_dict(),
                 "num_samples": m.config.num_samples,
                 "draw_seed": m.config.draw_seed,
@@ -320,6 +345,7 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
             for p in m.plan
         },
         "task_hashes": {p.name: digest([[s.id, doc_of(s)] for s in p.samples]) for p in m.plan},
+        "judges": {label: asdict(use) for label, use in m.judges.items()},
         "config": config_to_dict(m.config),
         "model_identity": m.model_identity,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast, get_type_hints
 
 from evals.base import Measured, Task, measured
+from evals.scorer_plan import (
+    Panel,
+    PlannedJudge,
+    PlannedScorer,
+    metrics_of,
+    panels_of,
+    plan_judges,
+    plan_scorers,
+)
 from evals.sources import LoadedRows, find_source, sort_rows
 from lengthwise.apportion import apportion
 from lengthwise.budget import Limits
@@ -56,6 +65,16 @@ class EvalConfig(Limits):
         default_factory=list,
         help="task names, or maps {name, data (file, folder, build run or hub id), limit, sampling, label, and the "
         "task's own options}",
+    )
+    scorers: list[Any] = option(
+        default_factory=list,
+        help="further measures of every task's replies: names (degeneration, writing_quality, pairwise, yes_no), files "
+        "of your own, or maps {name, its options}",
+    )
+    judges: list[Any] = option(
+        default_factory=list,
+        help="who judges for the scorers that ask: models, or maps {model, adapter, engine, name, temperature, "
+        "max_tokens, max_attempts, timeout_seconds}; of several, each scores and so does their mean",
     )
     data_dir: str | None = option(
         None,
@@ -151,6 +170,7 @@ class TaskConfig:
     )
     limit: int | None = option(None, help="samples of this task, instead of the run's limit")
     sampling: dict[str, Any] = option(default_factory=dict, help="sampling of this task, over the run's")
+    scorers: list[Any] = option(default_factory=list, help="scorers of this task, beside the run's")
 
 
 @dataclass(kw_only=True)
@@ -167,6 +187,8 @@ class PlannedTask:
     inputs: tuple[InputFile, ...]
     loaded: LoadedRows
     sampling: Sampling
+    scorers: Sequence[PlannedScorer] = ()
+    panels: Sequence[Panel] = ()
     num_failed: int = 0
     """Prompts that the harness could not finish."""
     num_bad_rows: int = 0
@@ -175,7 +197,7 @@ class PlannedTask:
     @property
     def measured(self) -> Measured:
         """What its rows are measured by."""
-        return measured(self.task)
+        return measured(self.task, *metrics_of(self.scorers, self.panels))
 
 
 def plan_tasks(config: EvalConfig) -> list[PlannedTask]:
@@ -184,7 +206,12 @@ def plan_tasks(config: EvalConfig) -> list[PlannedTask]:
     Raises:
         ConfigError: a task is wrong, or named twice.
     """
-    plan = [plan_task(entry, config) for entry in config.tasks]
+    judges = plan_judges(config.judges, config.engine)
+    plan = [plan_task(entry, config, judges) for entry in config.tasks]
+    if judges and not any(scorer.judge for planned in plan for scorer in planned.scorers):
+        raise ConfigError(
+            "judges are given, but no scorer asks one: add scorers: [writing_quality], or leave them out"
+        )
     names = [planned.name for planned in plan]
     if len(set(names)) < len(names):
         raise ConfigError(
@@ -193,7 +220,7 @@ def plan_tasks(config: EvalConfig) -> list[PlannedTask]:
     return plan
 
 
-def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
+def plan_task(entry: Any, config: EvalConfig, judges: Sequence[PlannedJudge] = ()) -> PlannedTask:
     """Return the task that one entry of `tasks` asks for, its samples loaded and drawn.
 
     Raises:
@@ -205,6 +232,7 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
     own = {f.name for f in fields(TaskConfig)}
     spec = build_component(TaskConfig, {k: v for k, v in mapping.items() if k in own}, where="tasks")
     task = cast(Task, load_plugin("evals.tasks", spec.name, "METRICS"))
+    scorers = plan_scorers([*config.scorers, *spec.scorers], judges, task, spec.name)
     make = getattr(task, "configured", None)
     given = {k: v for k, v in mapping.items() if k not in own}
     options = task_options(make or task.load, given, spec.name)
@@ -234,6 +262,8 @@ def plan_task(entry: Any, config: EvalConfig) -> PlannedTask:
         samples=stratified(loaded.samples, limit, config.draw_seed, partial(first_slice, task)),
         loaded=loaded,
         sampling=_sampling(task, spec, config),
+        scorers=scorers,
+        panels=panels_of(scorers),
     )
 
 

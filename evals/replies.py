@@ -50,8 +50,8 @@ async def ask(
 class SavedReplies:
     """The replies of a finished evaluation, read from its samples files; memory holds one offset a reply."""
 
-    def __init__(self, run: Path):
-        """Index the run's samples files.
+    def __init__(self, run: Path, *, field: str = "rescore"):
+        """Index the run's samples files; `field` is where the config names the run, for messages.
 
         Raises:
             ConfigError: the folder holds none.
@@ -64,23 +64,27 @@ class SavedReplies:
                 self._places.setdefault((task, row["id"]), []).append((file, offset))
         if not self._places:
             raise ConfigError(
-                f"rescore: {run} holds no samples_*.jsonl: name the folder of a finished evaluation"
+                f"{field}: {run} holds no samples_*.jsonl: name the folder of a finished evaluation"
             )
 
     async def __call__(
         self, sample: Sample, planned: PlannedTask, prompt: Prompt
     ) -> list[Completion] | Failed:
         """Return what the run has for the sample; none if it was not asked, or was asked something else."""
-        return await asyncio.to_thread(self._read, sample, planned, prompt)
+        return await self.of_prompt(planned.name, sample, prompt)
 
-    def _read(self, sample: Sample, planned: PlannedTask, prompt: Prompt) -> list[Completion] | Failed:
-        places = self._places.get((planned.name, sample.id))
+    async def of_prompt(self, task: str, sample: Sample, prompt: Prompt) -> list[Completion] | Failed:
+        """Return what the run has for a prompt of the task that it calls `task`."""
+        return await asyncio.to_thread(self._read, task, sample, prompt)
+
+    def _read(self, task: str, sample: Sample, prompt: Prompt) -> list[Completion] | Failed:
+        places = self._places.get((task, sample.id))
         if places is None:
-            return Failed("not in the rescored run", {"run": str(self._run)})
+            return Failed("not in the saved run", {"run": str(self._run)})
         rows = [_row_at(file, offset) for file, offset in places]
         wanted = identity_hashes(doc_of(sample), prompt, None)["prompt_hash"]
         if any(row["prompt_hash"] != wanted for row in rows):
-            return Failed("asked otherwise in the rescored run", {"run": str(self._run)})
+            return Failed("asked otherwise in the saved run", {"run": str(self._run)})
         return [_completion(row) for row in sorted(rows, key=lambda row: row["completion_index"])]
 
 

@@ -8,6 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.base import HARNESS_METRICS, Measured, Metric, Task
+from evals.judged import (
+    LENGTH_COUNTER,
+    bounds_of,
+    foot_lines,
+    length_controlled,
+    length_correlations,
+    unscored_of,
+    warnings_on,
+)
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
@@ -39,7 +48,14 @@ class Tally:
         Its cluster is the one the task names, else its prompt's digest, else its id.
         """
         kept = {key: row[key] for key in ("id", "metrics", "flags", "slices")}
-        self.rows.append({**kept, "cluster": row.get("cluster") or row.get("prompt_hash") or row["id"]})
+        self.rows.append(
+            {
+                **kept,
+                "cluster": row.get("cluster") or row.get("prompt_hash") or row["id"],
+                "unscored": row.get("unscored") or {},
+                "length": row.get("counts", {}).get(LENGTH_COUNTER),
+            }
+        )
 
 
 def count_flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -113,16 +129,28 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
     overall = _estimates(task.METRICS, tally.rows)
     for found in overall.values():
         found["mdd"] = minimum_detectable_difference(found["stderr"], paired=False)
-    if tally.num_failed:
-        for metric in task.METRICS:
-            if metric.name in overall and metric.worst is not None and metric.best is not None:
-                overall[metric.name]["bounds"] = _bounds(metric, overall[metric.name], tally.num_failed)
+    unscored = unscored_of(task.METRICS, tally.rows)
+    for metric in task.METRICS:
+        if not tally.num_failed and metric.name not in unscored:
+            continue
+        bounds = bounds_of(metric, tally.rows, tally.num_failed, BOOTSTRAP_SEED)
+        for found in (overall, unscored):
+            if bounds is not None and metric.name in found:
+                found[metric.name]["bounds"] = bounds
     counts = {
         **count_flags(tally.rows),
+        "unscored": sum(bool(row["unscored"]) for row in tally.rows),
         "failed": tally.num_failed,
         "bad_rows": tally.num_bad_rows,
     }
-    return {"overall": overall, "slices": slices, "counts": counts}
+    return {
+        "overall": overall,
+        "slices": slices,
+        "counts": counts,
+        "unscored": unscored,
+        "length_correlation": length_correlations(task.METRICS, tally.rows),
+        "length_controlled": length_controlled(task.METRICS, tally.rows),
+    }
 
 
 def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +172,9 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
         "results": results,
         "slices": {name: summary["slices"] for name, summary in summaries.items()},
         "counts": {name: summary["counts"] for name, summary in summaries.items()},
+        "unscored": {name: summary["unscored"] for name, summary in summaries.items()},
+        "length_correlation": {name: summary["length_correlation"] for name, summary in summaries.items()},
+        "length_controlled": {name: summary["length_controlled"] for name, summary in summaries.items()},
         "counters": {name: {m.name: m.counter for m in task.METRICS} for name, task in tasks.items()},
         "higher_is_better": {
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
@@ -165,7 +196,7 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
             groups += [(f"{kind} {value}", found) for value, found in members.items()]
         for label, found in groups:
             for metric in [*tasks[name].METRICS, *_pass_metrics(tasks[name].METRICS, found)]:
-                if metric in HARNESS_METRICS and label != "all":
+                if (metric.detail or metric in HARNESS_METRICS) and label != "all":
                     continue
                 lines.append([name, label, *_cells(metric, found)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -175,7 +206,8 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
     ]
     counts = [_counts_line(name, summary["counts"]) for name, summary in summaries.items()]
     reach = [line for name, summary in summaries.items() if (line := _reach_line(name, summary["overall"]))]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts, *reach])
+    judged = [line for name, summary in summaries.items() for line in foot_lines(name, summary)]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts, *judged, *reach])
 
 
 def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
@@ -206,6 +238,7 @@ def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"{name}: {counts['failed']} prompts failed and are not scored; dropped.jsonl says why"
             )
+        found += warnings_on(name, summary)
     return found
 
 
@@ -244,13 +277,6 @@ def _clipped(metric: Metric, bound: float | None) -> float | None:
         return bound
     least, most = sorted((metric.worst, metric.best))
     return min(max(bound, least), most)
-
-
-def _bounds(metric: Metric, found: Mapping[str, Any], num_failed: int) -> list[float]:
-    """Return the estimate if every unscored prompt had the worst and if it had the best score."""
-    assert metric.worst is not None and metric.best is not None
-    total, num = found["value"] * found["n"], found["n"] + num_failed
-    return [(total + num_failed * extreme) / num for extreme in (metric.worst, metric.best)]
 
 
 def _counts_line(name: str, counts: Mapping[str, int]) -> str:

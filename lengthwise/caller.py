@@ -22,6 +22,10 @@ from lengthwise.records import Completion, Prompt, Usage, digest
 from lengthwise.response_cache import ResponseCache, may_be_shared, response_key
 
 
+class CallTimeout(EngineError):
+    """The engine gave no answer in the time that the call had."""
+
+
 @dataclass(kw_only=True)
 class Caller:
     """One sample's handle on an engine: journals each call and derives its seed.
@@ -39,6 +43,8 @@ class Caller:
     meter: Meter = field(default_factory=Meter)
     cache: ResponseCache | None = None
     """Answers of other runs, asked after the journal and before the engine; for greedy calls and a judge's."""
+    timeout_seconds: float | None = None
+    """Time that the engine has for a call, its queue included; what comes later is not waited for."""
     calls: list[dict[str, Any]] = field(default_factory=list)
     """One entry per call, in order: what a row's provenance says of it."""
 
@@ -70,8 +76,8 @@ class Caller:
         in this run, and its usage says so.
 
         Raises:
-            EngineError: if the engine has no answer after its own retries, or broke one off. Such a call is
-                not in the journal: a resumed run makes it again.
+            EngineError: if the engine has no answer after its own retries or in time, or broke one off. Such a
+                call is not in the journal: a resumed run makes it again.
             LimitReached: if the engine would have to be asked and a limit of the run is used up.
         """
         salt = [self.sample_id, self.role, step, attempt]
@@ -162,7 +168,12 @@ class Caller:
         limit = self.meter.reached()
         if limit is not None:
             raise limit
-        completions = await ask()
+        try:
+            # Around the engine alone: an answer that is there must also be kept, however slow the disk is.
+            async with asyncio.timeout(self.timeout_seconds):
+                completions = await ask()
+        except TimeoutError:
+            raise CallTimeout(f"the engine gave no answer within {self.timeout_seconds:g} s") from None
         self.meter.add(completions)
         if any(completion.finish_reason == "abort" for completion in completions):
             raise EngineError("the engine broke the reply off (finish_reason abort)")

@@ -28,6 +28,7 @@ VERBS = {
     "gate": ("RUN --thresholds F [--base RUN]", "fail where an evaluation got worse, for CI"),
     "score": ("FILE --task T", "score texts that you already have"),
     "export": ("RUN --format F", "pass an evaluation on: inspect log, CSV, Markdown, LaTeX, Parquet"),
+    "calibrate": ("FILE --judge MODEL", "hold a judge against human labels"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
 }
@@ -38,6 +39,7 @@ TOOLS = {
     "gate": "evals.gate",
     "score": "evals.score",
     "export": "evals.export",
+    "calibrate": "evals.calibrate",
     "env": "lengthwise.environment",
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""

@@ -47,13 +47,14 @@ def call_key(
 class Journal:
     """Calls by key. Memory holds one offset per call; texts stay on disk until asked for."""
 
-    def __init__(self, path: Path):
-        """Open or create the journal at `path` and index what it holds.
+    def __init__(self, path: Path, earlier: SavedCalls | None = None):
+        """Open or create the journal at `path` and index what it holds; `earlier` calls are replayed, too.
 
         Raises:
             JournalError: if it can be neither opened nor created.
         """
         self.path = path
+        self._earlier = earlier
         self.usage = Usage()
         """Tokens of all calls held: what the run has paid for so far, its earlier starts included."""
         self.num_calls = 0
@@ -82,7 +83,7 @@ class Journal:
         """Return the completions of a finished call, or None; a damaged line is set aside and is none."""
         offset = self._offsets.get(bytes.fromhex(key))
         if offset is None:
-            return None
+            return None if self._earlier is None else self._earlier.get(key)
         self._reader.seek(offset)
         line = self._reader.readline()
         try:
@@ -203,6 +204,36 @@ class Journal:
             len(damaged),
             torn_path.name,
         )
+
+
+class SavedCalls:
+    """The calls of a finished run's journal, to be replayed in another run; nothing is written to it."""
+
+    def __init__(self, path: Path):
+        """Index the journal; one that is not there holds no call, and damaged lines are passed over."""
+        self._path = path
+        self._offsets: dict[bytes, int] = {}
+        if not path.is_file():
+            return
+        with path.open("rb") as lines:
+            offset = 0
+            for line in lines:
+                head = _head_of(line)
+                if head is not None:
+                    self._offsets[head[0]] = offset
+                offset += len(line)
+
+    def get(self, key: str) -> list[Completion] | None:
+        """Return the completions of a call, or None."""
+        offset = self._offsets.get(bytes.fromhex(key))
+        if offset is None:
+            return None
+        with self._path.open("rb") as lines:
+            lines.seek(offset)
+            try:
+                return [Completion.from_dict(value) for value in json.loads(lines.readline())["completions"]]
+            except (ValueError, KeyError, TypeError):
+                return None
 
 
 def _head_of(line: bytes) -> tuple[bytes, Usage] | None:

@@ -129,7 +129,7 @@ def may_be_shared(sampling: Sampling, role: str) -> bool:
         >>> may_be_shared(Sampling(temperature=0.0), "model"), may_be_shared(Sampling(temperature=0.7), "model")
         (True, False)
     """
-    return sampling.temperature == 0 or role == JUDGE
+    return sampling.temperature == 0 or role.startswith(JUDGE)
 
 
 def response_key(
@@ -165,7 +165,7 @@ def response_key(
             [type(engine).__module__, engine.weights_identity(adapter), settings],
             [message.to_dict() for message in prompt],
             {**sampling.to_dict(), "seed": None},
-            [JUDGE if role == JUDGE else "model", attempt],
+            [JUDGE if role.startswith(JUDGE) else "model", attempt],
             [] if sampling.temperature == 0 else list(chance),
         ]
     )

@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,13 @@ FAULTS = (
     "thinking",
     "thinking_cut",
     "dead",
+    "missing_key",
+    "out_of_range",
 )
 """What a call may end in. `thinking` is none: the reply has a thinking part before its answer; with
 `thinking_cut` the cap is hit before that part ends. `rate_limit` is an engine's error after its own patience with a
-server that says 429, `error` one after retries, and `dead` the end of the engine for all calls."""
+server that says 429, `error` one after retries, and `dead` the end of the engine for all calls. `missing_key` and
+`out_of_range` make a verdict of a judge that breaks its form: it lacks its last key, or its numbers are 1000."""
 
 _NUM_THINKING_WORDS = 20
 
@@ -162,6 +165,8 @@ class Engine:
             text = "I'm sorry, but I cannot help with that request."
         elif fault == "malformed":
             text = text[: len(text) // 2] + " {[ not what was asked for"
+        elif fault in ("missing_key", "out_of_range"):
+            text = _broken_form(text, fault)
         for stop in sampling.stop:
             text = text.partition(stop)[0]
         words = re.findall(r"\S+\s*", text)
@@ -197,13 +202,16 @@ class Engine:
 
 
 def obedient(prompt: Prompt, sampling: Sampling, draw: int) -> str:
-    """Do as told: a plan where a schema asks for one, else the number of words last wished for."""
+    """Do as told: a plan or a form that a schema asks for, else the number of words last wished for."""
     from lengthwise.length_wishes import find_length_wishes
 
     text = "\n".join(m.content for m in prompt)
     wishes = find_length_wishes(text)
     if sampling.json_schema is not None:
         total = int(wishes[0].nominal) if wishes else 600
+        properties = sampling.json_schema.get("properties", {})
+        if properties and "sections" not in properties:
+            return json.dumps({key: _filled(value, draw, key) for key, value in properties.items()})
         num_sections = max(2, round(total / 300))
         plan = [
             {"main_point": prose(draw + i, 12), "num_words": total // num_sections}
@@ -211,6 +219,27 @@ def obedient(prompt: Prompt, sampling: Sampling, draw: int) -> str:
         ]
         return json.dumps(plan if sampling.json_schema.get("type") == "array" else {"sections": plan})
     return prose(draw, int(wishes[-1].nominal) if wishes else 120)
+
+
+def _filled(schema: Mapping[str, Any], draw: int, key: str) -> Any:
+    """Return some value that a schema allows, another for each key."""
+    number = int(digest([draw, key])[:8], 16)
+    if "enum" in schema:
+        return schema["enum"][number % len(schema["enum"])]
+    return prose(number, 8)
+
+
+def _broken_form(text: str, fault: str) -> str:
+    """Return a JSON object without its last key, or with numbers outside every scale; another text as it is."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(values, dict) or not values:
+        return text
+    if fault == "missing_key":
+        return json.dumps(dict(list(values.items())[:-1]))
+    return json.dumps({key: 1000 if isinstance(value, int) else value for key, value in values.items()})
 
 
 def prose(draw: int, num_words: int) -> str:

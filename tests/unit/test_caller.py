@@ -10,7 +10,7 @@ import pytest
 from engines_that_count import Counting
 
 from lengthwise.budget import LimitReached, Limits, Meter
-from lengthwise.caller import Caller, call_seed
+from lengthwise.caller import Caller, CallTimeout, call_seed
 from lengthwise.engines.base import EngineError, Sampling
 from lengthwise.engines.scripted import Engine
 from lengthwise.journal import Journal
@@ -137,6 +137,13 @@ def test_a_failed_call_is_not_kept(journal):
     assert len(journal) == 0
     assert handle.calls == []
     assert handle.meter.num_calls == 0
+
+
+def test_a_call_that_takes_too_long_is_given_up_and_not_kept(journal):
+    handle = caller(journal, Counting(faults={"hang": 1.0}), timeout_seconds=0.05)
+    with pytest.raises(CallTimeout, match="no answer within 0.05 s"):
+        call(handle, "plan")
+    assert len(journal) == 0 and handle.meter.num_calls == 0
 
 
 class BreaksOff(Counting):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evals.base import Metric, score_completion
-from evals.plan import EvalConfig, plan_task, stratified
+from evals.plan import EvalConfig, plan_task, plan_tasks, stratified
 from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
 from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
 from evals.tasks import lifebench, longbench_write, longen, tlg
@@ -420,8 +420,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "evals").glob("*.yaml"
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_every_shipped_config_can_be_planned(file):
     config = parse_config(EvalConfig, ["--config", str(file)], prog="eval")
-    planned = [plan_task(entry, config) for entry in config.tasks]
-    assert all(one.samples for one in planned)
+    assert all(one.samples for one in plan_tasks(config))
     build_engine(config.engine, config.model, config.adapter)
 
 

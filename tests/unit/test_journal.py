@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.journal import Journal, JournalError, call_key
+from lengthwise.journal import Journal, JournalError, SavedCalls, call_key
 from lengthwise.records import Completion, Usage
 
 
@@ -321,3 +321,25 @@ def test_a_failing_sync_at_the_end_is_said_and_the_file_closed(path, monkeypatch
     with pytest.raises(JournalError, match="Input/output error"):
         journal.close()
     journal.close()  # it is closed
+
+
+def test_calls_of_a_finished_run_are_replayed_and_not_paid_for_again(path, tmp_path):
+    earlier = Journal(tmp_path / "earlier.jsonl")
+    put(earlier, "one")
+    earlier.close()
+    with open(tmp_path / "earlier.jsonl", "a") as stream:
+        stream.write('{"key":"torn')
+    before = (tmp_path / "earlier.jsonl").read_bytes()
+    journal = Journal(path, SavedCalls(tmp_path / "earlier.jsonl"))
+    put(journal, "two")
+    for name in ("one", "two"):
+        found = journal.get(key(name))
+        assert found is not None and found[0].text == f"reply to {name}"
+    assert journal.get(key("three")) is None
+    assert (len(journal), journal.num_calls) == (1, 1)
+    journal.close()
+    assert (tmp_path / "earlier.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_without_a_journal_has_no_calls(tmp_path):
+    assert SavedCalls(tmp_path / "none.jsonl").get(key("one")) is None
