@@ -94,7 +94,7 @@ class Task(Protocol):
       from elsewhere: what the manifest is to say of them.
     * `SAMPLING`, a whole `Sampling` in place of `TEMPERATURE` and `MAX_TOKENS`: a task with stop strings.
     * `REQUIRES`, the capabilities that an engine must have; `async ask(sample, caller, sampling)`, which returns the
-      completions to score, for a task that has more to ask than one prompt.
+      completions to score, for a task that has more to ask than one prompt; `NUM_FEWSHOT`, examples in a prompt.
     * `configured(**options)`, for a task whose metrics depend on its options. It returns the task: an object
       with the members of this class, and `LABEL`, its name. Its parameters are the options then, and the module
       needs no member beside it but an empty `METRICS`.

@@ -27,11 +27,9 @@ def _manager(include_path: str | None, include_defaults: bool) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ConfigError(
-            f"tasks: lm_eval_task needs lm-eval ({error}): `pip install -e .[lm-eval]`"
-        ) from error
+        raise ConfigError(f"tasks: lm_eval needs lm-eval ({error}): `pip install -e .[lm-eval]`") from error
     if include_path is not None and not Path(include_path).is_dir():
-        raise ConfigError(f"tasks: lm_eval_task.include_path: there is no folder {include_path!r}")
+        raise ConfigError(f"tasks: lm_eval.include_path: there is no folder {include_path!r}")
     return TaskManager(include_path=include_path, include_defaults=include_defaults)
 
 

@@ -191,7 +191,7 @@ async def _generate(
             files.write_bad_row(bad)
 
         async def worker(sample: Sample) -> Outcome:
-            outcome = await _answer(sample, planned, replies, number[sample.id])
+            outcome = await answer(sample, planned, replies, number[sample.id])
             found = m.overlap and m.overlap.tasks.get(planned.name)
             if found and isinstance(outcome, Kept):
                 for row in outcome.record["rows"]:
@@ -208,7 +208,7 @@ async def _generate(
         )
 
 
-async def _answer(sample: Sample, planned: PlannedTask, replies: Replies, doc_id: int) -> Outcome:
+async def answer(sample: Sample, planned: PlannedTask, replies: Replies, doc_id: int) -> Outcome:
     """Get one sample's completions and score them."""
     prompt = planned.task.prompt(sample)
     completions = await replies(sample, planned, prompt)
@@ -331,7 +331,7 @@ def _document(m: Measurement, summaries: Mapping[str, Any]) -> dict[str, Any]:
         "guards": None if m.model_check is None else m.model_check.to_dict(),
         "overlap": None if m.overlap is None else m.overlap.to_dict(),
         "n-samples": {p.name: {**p.loaded.sizes, "effective": len(p.samples)} for p in m.plan},
-        "n-shot": {p.name: 0 for p in m.plan},
+        "n-shot": {p.name: getattr(p.task, "NUM_FEWSHOT", 0) for p in m.plan},
         "configs": {
             p.name: {
                 "task": p.config.name,

@@ -14,9 +14,10 @@ import pytest
 from engines_that_count import Counting
 
 from evals.base import score_completion
+from evals.measure import answer
 from evals.plan import EvalConfig, PlannedTask, plan_task
+from evals.replies import ask
 from evals.results import summarise
-from evals.run import _answer
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, parse_config
 from lengthwise.journal import Journal
@@ -92,7 +93,7 @@ def folder(tmp_path_factory) -> str:
 
 
 def plan(folder: str, task: str | None, **entry: Any) -> PlannedTask:
-    given = {"name": "lm_eval_task", "include_path": folder, **entry}
+    given = {"name": "lm_eval", "include_path": folder, **entry}
     if task is not None:
         given["task"] = task
     words = ["--model", "m", "--engine.name", entry.pop("engine", "scripted"), "--tasks", "x"]
@@ -109,7 +110,11 @@ def run(planned: PlannedTask, tmp_path: Path, engine: Counting | None = None) ->
         rows = []
         for number, sample in enumerate(planned.samples):
             caller = Caller(engine=engine, journal=journal, sample_id=sample.id)
-            outcome: Any = await _answer(sample, planned, caller, number)
+
+            async def replies(sample, planned, prompt, caller=caller):
+                return await ask(sample, planned, prompt, caller)
+
+            outcome: Any = await answer(sample, planned, replies, number)
             rows += outcome.record["rows"]
         return rows
 
@@ -212,13 +217,16 @@ class TestGeneration:
         assert "corpus of lm-eval are no means" in caplog.text
         assert "min_p of lm-eval's task have no effect" in caplog.text
         found = score_completion(planned.task, planned.samples[0], "abc", "stop", 3)
-        assert found["metrics"] == {"share": 0.3}
+        assert found["metrics"] == {"share": 0.3, "num_tokens": 3}
         assert found["notes"] == {"lm_eval": {"corpus": [1, 0], "other": [1, 2]}}
 
     def test_nan_is_unscored_and_never_a_number(self, folder):
         planned = plan(folder, "lw_partly")
         found = score_completion(planned.task, planned.samples[0], "4", "stop", 3)
-        assert (found["metrics"], found["unscored"]) == ({}, {"share": "lm-eval's score is nan"})
+        assert (found["metrics"], found["unscored"]) == (
+            {"num_tokens": 3},
+            {"share": "lm-eval's score is nan"},
+        )
 
     def test_the_manifest_names_the_local_data(self, folder):
         (file,) = plan(folder, "lw_filters").inputs
@@ -279,7 +287,7 @@ REFUSED = [
     ("lw_choice", {"data": "docs.jsonl"}, "names its data itself"),
     ("lw_choice", {"num_fewshots": 1}, "no option 'num_fewshots'; did you mean 'num_fewshot'"),
     ("lw_choice", {"include_path": "/nowhere"}, "there is no folder '/nowhere'"),
-    (None, {}, "lm_eval_task needs task: write {name: lm_eval_task, task: ...}"),
+    (None, {}, "lm_eval needs task: write {name: lm_eval, task: ...}"),
 ]
 
 
@@ -300,7 +308,7 @@ def test_without_lm_eval_the_remedy_is_named(monkeypatch):
 
 def test_a_hub_task_is_recorded_by_its_hub_id():
     from evals.lm_eval_loading import read_sampling
-    from evals.tasks.lm_eval_task import LmEvalTask
+    from evals.tasks.lm_eval import LmEvalTask
 
     config = SimpleNamespace(
         dataset_path="allenai/ai2_arc", dataset_name="ARC-Easy", dataset_kwargs=None, test_split="test"
@@ -318,7 +326,7 @@ def test_a_hub_task_is_recorded_by_its_hub_id():
 
 @pytest.mark.slow
 def test_by_the_evaluations_command_line(folder, tmp_path):
-    entry = {"name": "lm_eval_task", "include_path": folder}
+    entry = {"name": "lm_eval", "include_path": folder}
     config = {
         "model": "scripted",
         "engine": {"name": "scripted"},

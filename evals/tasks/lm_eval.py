@@ -1,6 +1,6 @@
 """Any task of lm-eval (EleutherAI's lm-evaluation-harness 0.4.13): what did training cost elsewhere?
 
-An entry of `tasks` names it: `{name: lm_eval_task, task: arc_easy, num_fewshot: 0}`. Documents, few-shot examples,
+An entry of `tasks` names it: `{name: lm_eval, task: arc_easy, num_fewshot: 0}`. Documents, few-shot examples,
 filters and scores are lm-eval's own code; the model is asked by our engine, so that the run resumes and is reported
 like any other. The model is asked in chat, as with lm-eval's `--apply_chat_template`: the engine renders the turns.
 
