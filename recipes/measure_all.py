@@ -28,7 +28,11 @@ TASKS: dict[str, dict[str, Any]] = {
     "gsm8k": {},
     "gsm8k_budgets": {"name": "gsm8k", "budgets": [64, 128, 256]},
     "math500": {},
-    "aime": {"num_samples": 4, "sampling": {"temperature": 0.6, "top_p": 0.95}},
+    "aime": {
+        "data": "evals/prompts/competition.jsonl",
+        "num_samples": 4,
+        "sampling": {"temperature": 0.6, "top_p": 0.95},
+    },
     "multiple_choice": {},
     "lm_eval": {"task": "lengthwise_choices", "include_path": "configs/evals/lm_eval"},
 }
@@ -37,6 +41,7 @@ TASKS: dict[str, dict[str, Any]] = {
 SHOWN = {
     "tlg": ("pm", "fm", "elm", "rmse"),
     "longen": ("length_score",),
+    "gsm8k": ("accuracy", "answered", "budget_deviation", "budget_rmse"),
     "longbench_write": ("s_l",),
     "longwrite_ruler": ("s_l", "words"),
     "lifebench": ("ls", "ld"),

@@ -168,7 +168,7 @@ def test_the_table_has_every_estimate(evaluated, tmp_path, capsys):
         "s_l_ci,none"
     ]
     slices = {row["slice"] for row in rows if row["task"] == "tlg"}
-    assert {"all", "level 1", "degenerate no"} <= slices
+    assert {"all", "level 0", "degenerate no"} <= slices
     import pandas
 
     main([str(evaluated), "--format", "parquet", "--output", str(tmp_path / "t.parquet")])

@@ -16,7 +16,7 @@ import yaml
 from evals import score as score_job
 from evals.base import score_completion
 from evals.plan import EvalConfig, plan_task
-from evals.results import summarise
+from evals.results import Tally, summarise
 from lengthwise.config import parse_config
 from lengthwise.plugins import load_plugin
 from lengthwise.records import digest
@@ -112,11 +112,12 @@ def lm_evals(
 def our_numbers(name: str, answer: Callable[[str], str]) -> dict[str, float]:
     """Return what our evaluation makes of the answers to a task's prompts."""
     planned = plan_task(name, parse_config(EvalConfig, ["--model", "m", "--tasks", name], prog="test"))
+    tally = Tally()
     for sample in planned.samples:
         text = answer(planned.task.prompt(sample)[-1].content)
         scored = score_completion(planned.task, sample, text, None, None)
-        planned.tally.add({"id": sample.id, "prompt_hash": sample.id, **scored})
-    return {name: found["value"] for name, found in summarise(planned.task, planned.tally)["overall"].items()}
+        tally.add({"id": sample.id, "prompt_hash": sample.id, **scored})
+    return {name: found["value"] for name, found in summarise(planned.task, tally)["overall"].items()}
 
 
 @pytest.mark.parametrize("name", ["tlg", "longbench_write", "longen", "lifebench"])

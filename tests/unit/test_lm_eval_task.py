@@ -17,7 +17,7 @@ from evals.base import score_completion
 from evals.measure import answer
 from evals.plan import EvalConfig, PlannedTask, plan_task
 from evals.replies import ask
-from evals.results import summarise
+from evals.results import Tally, summarise
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, parse_config
 from lengthwise.journal import Journal
@@ -183,11 +183,12 @@ class TestGeneration:
         assert [turn.role for turn in first.messages] == ["user", "assistant", "user", "assistant", "user"]
         assert first.instruction == "Question: What is 0+0?\nAnswer:"
         assert first.target == "0"
+        tally = Tally()
         for sample in planned.samples:
             text = reply([turn.to_dict() for turn in sample.messages])
             scored = score_completion(planned.task, sample, text, "stop", 3)
-            planned.tally.add({"id": sample.id, "prompt_hash": sample.id, **scored})
-        ours = summarise(planned.task, planned.tally)["overall"]
+            tally.add({"id": sample.id, "prompt_hash": sample.id, **scored})
+        ours = summarise(planned.task, tally)["overall"]
         theirs = lm_evals_own(folder, "lw_filters")
         assert ours["exact_match_last-number"]["value"] == theirs["exact_match,last-number"]
         assert ours["exact_match_whole"]["value"] == theirs["exact_match,whole"]
@@ -238,9 +239,10 @@ class TestChoices:
     def test_scores_are_lm_evals_own(self, folder, tmp_path, task):
         planned = plan(folder, task)
         rows, engine = run(planned, tmp_path)
+        tally = Tally()
         for row in rows:
-            planned.tally.add(row)
-        ours = summarise(planned.task, planned.tally)["overall"]
+            tally.add(row)
+        ours = summarise(planned.task, tally)["overall"]
         theirs = lm_evals_own(folder, task)
         assert {name: found["value"] for name, found in ours.items()} == {
             "acc": theirs["acc,none"],

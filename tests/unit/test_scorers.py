@@ -148,7 +148,7 @@ def row(index: int, value: float | None, length: int = 10, **more: Any) -> dict[
     scored = {} if value is None else {"q@j.1": value}
     return {
         "id": str(index),
-        "prompt_hash": str(index),
+        "cluster": str(index),
         "metrics": {**scored, **more},
         "unscored": {"q@j.1": "malformed"} if value is None else {},
         "length": length,

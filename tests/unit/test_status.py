@@ -43,7 +43,7 @@ SCRIPTED, REAL = "tests/unit/test_workflow.py", "tests/integration/test_kill_res
     [
         ({}, "config only"),
         ({"tests": [SCRIPTED]}, "tests only"),
-        ({"tests": ["tests/unit"]}, "tests only"),
+        ({"tests": ["tests/golden"]}, "tests only"),
         ({"tests": [SCRIPTED, REAL]}, "ran on CPU (each change)"),
         ({"tests": [SCRIPTED], "runs": [CPU]}, "ran on CPU (1234567)"),
         ({"tests": [REAL], "runs": [CPU, GPU]}, "ran on H100 (89abcde)"),
