@@ -90,7 +90,8 @@ class Task(Protocol):
     Optional further members:
 
     * `DATA_FILE`, the published file's name, which is looked for in the run's `data_dir`; `HUB`, the hub id that is
-      read where no data is named (without it, `load` gets None); `source(data)`, for a task that has its rows
+      read where no data is named, or `PROMPTS`, a file of `evals/prompts` that is (with neither, `load` gets None);
+      `source(data)`, for a task that has its rows
       from elsewhere: what the manifest is to say of them.
     * `SAMPLING`, a whole `Sampling` in place of `TEMPERATURE` and `MAX_TOKENS`: a task with stop strings.
     * `REQUIRES`, the capabilities that an engine must have; `async ask(sample, caller, sampling)`, which returns the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -20,7 +21,7 @@ from evals.scorer_plan import (
     plan_judges,
     plan_scorers,
 )
-from evals.sources import LoadedRows, find_source, sort_rows
+from evals.sources import SHIPPED_PROMPTS, LoadedRows, find_source, sort_rows
 from lengthwise.apportion import apportion
 from lengthwise.budget import Limits
 from lengthwise.config import ConfigError, build_component, did_you_mean, option
@@ -275,7 +276,7 @@ def _label(spec: TaskConfig, task: Task) -> str:
 
 
 def published_data(task: Task, data_dir: str | None) -> str | None:
-    """Return where a task without `data` finds its rows; None: the shipped prompts.
+    """Return where a task without `data` finds its rows; None: the prompts that ship for every length task.
 
     Raises:
         ConfigError: `data_dir` is no folder, or lacks the file of a task that has no other data.
@@ -290,7 +291,9 @@ def published_data(task: Task, data_dir: str | None) -> str | None:
             return str(Path(data_dir) / file)
         if hub is not None:
             raise ConfigError(f"data_dir: {data_dir} has no {file}: put it there, or name the task's data")
-    return hub
+        print(f"note: {data_dir} has no {file}; the shipped prompts are taken", file=sys.stderr)
+    own = getattr(task, "PROMPTS", None)
+    return hub if own is None else str(SHIPPED_PROMPTS.parent / own)
 
 
 def task_options(reader: Callable[..., Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:

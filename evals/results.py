@@ -198,6 +198,8 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
             for metric in [*tasks[name].METRICS, *_pass_metrics(tasks[name].METRICS, found)]:
                 if (metric.detail or metric in HARNESS_METRICS) and label != "all":
                     continue
+                if _is_unused(metric, summary):
+                    continue
                 lines.append([name, label, *_cells(metric, found)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
@@ -240,6 +242,17 @@ def warnings_of(summaries: Mapping[str, Any]) -> list[str]:
             )
         found += warnings_on(name, summary)
     return found
+
+
+def _is_unused(metric: Metric, summary: Mapping[str, Any]) -> bool:
+    """Tell whether no reply of a task could have the metric, such as those of a budget where none was set."""
+    missed = metric.name in (summary.get("unscored") or {})
+    return (
+        bool(summary["counts"]["scored"])
+        and metric.name not in summary["overall"]
+        and not missed
+        and (not metric.name.startswith("pass@"))
+    )
 
 
 def _degenerate(flags: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ METRICS = (
 )
 TEMPERATURE = 0.0
 MAX_TOKENS = None
-HUB = "allenai/ai2_arc/ARC-Challenge:test"
+PROMPTS = "multiple_choice.jsonl"
 
 MAX_CHOICES = len(ascii_uppercase)
 

@@ -160,8 +160,8 @@ def test_a_prompt_that_was_not_asked_is_failed_and_counted(tmp_path):
     evaluate(tmp_path, "--rescore", "old", "--output_dir", "new")
     dropped = [json.loads(line) for line in (tmp_path / "new" / "dropped.jsonl").read_text().splitlines()]
     assert {row["id"]: row["reason"] for row in dropped} == {
-        "10": "asked otherwise in the rescored run",
-        "30": "not in the rescored run",
+        "10": "asked otherwise in the saved run",
+        "30": "not in the saved run",
     }
 
 
