@@ -127,7 +127,7 @@ class EvalConfig(Limits):
         if len(given) != 1:
             raise ConfigError(
                 f"{' and '.join(given) or 'model'} {'are given' if given else 'is missing'}: give one of model, models "
-                "and rescore"
+                f"and rescore, for example\n  {self.EXAMPLE}"
             )
         if not self.tasks and self.rescore is None:
             raise ConfigError("tasks is empty: name at least one, for example tasks: [longbench_write]")

@@ -42,6 +42,7 @@ SHOWN = {
     "tlg": ("pm", "fm", "elm", "rmse"),
     "longen": ("length_score",),
     "gsm8k": ("accuracy", "answered", "budget_deviation", "budget_rmse"),
+    "ifeval_length": ("prompt_strict", "prompt_loose"),
     "longbench_write": ("s_l",),
     "longwrite_ruler": ("s_l", "words"),
     "lifebench": ("ls", "ld"),
@@ -101,7 +102,8 @@ def table_lines(label: str, run: RunDir) -> list[str]:
     shown = SHOWN.get(document["configs"][label]["task"], [name for name in names if name != "num_tokens"])
     minutes = document["total_evaluation_time_seconds"] / 60
     tail = f"{counts['truncated']} | {found['num_tokens,none']:.0f} | {minutes:.1f}"
-    return [_line(label, name, found, tail) for name in names if name in shown or "@" in name]
+    judged = [name for name in names if name.startswith(("s_q@", "s_bar@"))]
+    return [_line(label, name, found, tail) for name in names if name in shown or name in judged]
 
 
 def _line(label: str, name: str, found: Mapping[str, Any], tail: str) -> str:

@@ -182,7 +182,7 @@ COMMANDS = [
     ("sft --help me", ["--help takes no value, not 'me'"]),
     ("sft --dry_run=false", ["--dry_run takes no value, not 'false'"]),
     ("build", ["usage: lengthwise build", "still needed: model"]),
-    ("eval --tasks tlg", ["usage: lengthwise eval", "still needed: model"]),
+    ("eval --tasks tlg", ["model is missing: give one of model, models and rescore", "lengthwise eval --config"]),
     ("tarin", ["unknown verb 'tarin'", "there are build, sft, eval"]),
     ("evla", ["unknown verb 'evla': did you mean 'eval'?"]),
     ("schema sfft", ["no job 'sfft'", "sft"]),
