@@ -20,6 +20,7 @@ from typing import IO, Any
 from evals.base import score_completion
 from evals.guards import ModelCheck, check_model
 from evals.judging import JudgeUse, Stage, add_scores
+from evals.members import with_engine
 from evals.overlap import OverlapCheck, check_overlap, prompts_of
 from evals.plan import EvalConfig, PlannedTask
 from evals.published import differences, published, run_settings
@@ -94,9 +95,7 @@ def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> Non
     """
     for stale in [*run.path.glob("samples_*.jsonl"), *run.path.glob("results_*.json")]:
         stale.unlink()  # of an unfinished run; the journal has every reply
-    # What judges said of the rescored run's replies need not be asked again.
-    earlier = SavedCalls(Path(config.rescore) / "journal.jsonl") if config.rescore is not None else None
-    journal = Journal(run.file("journal.jsonl"), earlier)
+    journal = Journal(run.file("journal.jsonl"), _earlier_verdicts(config))
     measurement = Measurement(
         config=config,
         plan=plan,
@@ -115,6 +114,17 @@ def measure(config: EvalConfig, plan: Sequence[PlannedTask], run: RunDir) -> Non
     finally:
         journal.close()
     _finish(measurement)
+
+
+def _earlier_verdicts(config: EvalConfig) -> SavedCalls | None:
+    """Return the calls of the rescored run: what the same judges said of its replies need not be asked again."""
+    if config.rescore is None:
+        return None
+    before = RunDir.load(config.rescore).config
+    theirs = [with_engine(judge, before["engine"]) for judge in before.get("judges", [])]
+    if theirs != [with_engine(judge, config.engine) for judge in config.judges]:
+        return None  # a judge behind another server, or served otherwise, is another judge
+    return SavedCalls(Path(config.rescore) / "journal.jsonl")
 
 
 async def _generate_and_score(m: Measurement) -> None:

@@ -38,6 +38,8 @@ def members(config: EvalConfig) -> dict[str, EvalConfig]:
     entries = config.models or [{"model": config.model, "adapter": config.adapter}]
     for entry in [one for given in entries for one in _expanded(given)]:
         name = entry.name or _name_of(entry)
+        if not re.fullmatch(r"[\w+-][\w.+-]*", name):
+            raise ConfigError(f"models: name {name!r} is to be a folder's: use letters, digits, . - + _")
         runs = {name: config.seed}
         if config.aa_run:
             runs[f"{name}__again"] = config.seed + 1
@@ -51,11 +53,23 @@ def members(config: EvalConfig) -> dict[str, EvalConfig]:
                 model=entry.model,
                 adapter=entry.adapter,
                 engine=entry.engine or config.engine,
+                judges=[with_engine(judge, config.engine) for judge in config.judges],
                 seed=seed,
                 name=label,
                 output_dir=str(folder / label),
             )
     return found
+
+
+def with_engine(judge: Any, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of `judges` with the engine that runs it, so that every model meets the same judge.
+
+    Example:
+        >>> with_engine("lab/judge", {"name": "vllm"})
+        {'model': 'lab/judge', 'engine': {'name': 'vllm'}}
+    """
+    mapping = {"model": judge} if isinstance(judge, str) else dict(judge)
+    return {**mapping, "engine": mapping.get("engine") or engine}
 
 
 def _expanded(given: Any) -> list[ModelEntry]:

@@ -49,7 +49,7 @@ class EvalConfig(Limits):
     models: list[Any] = option(
         default_factory=list,
         help="several models in place of model: ids, folders, patterns such as outputs/sft/mine/checkpoint-*, or maps "
-        "{model, adapter, name, engine}; each gets a folder of its own",
+        "{model, adapter, name, engine}; each gets a folder of its own, and the limits hold for each",
     )
     aa_run: bool = option(
         False, help="measure each model a second time with the next seed: the difference is noise"
@@ -123,12 +123,22 @@ class EvalConfig(Limits):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
-        given = [name for name in ("model", "models", "rescore") if getattr(self, name)]
-        if len(given) != 1:
+        # The config of a rescored run also names the model whose replies it took.
+        given = [name for name in ("model", "models") if getattr(self, name)]
+        if len(given) + (self.rescore is not None and not self.model) != 1:
+            found = [*given, *(["rescore"] if self.rescore is not None else [])]
             raise ConfigError(
-                f"{' and '.join(given) or 'model'} {'are given' if given else 'is missing'}: give one of model, models "
+                f"{' and '.join(found) or 'model'} {'are given' if found else 'is missing'}: give one of model, models "
                 f"and rescore, for example\n  {self.EXAMPLE}"
             )
+        if self.rescore is not None and self.aa_run:
+            raise ConfigError("aa_run asks a model twice, and rescore none: leave one of them out")
+        if self.models and self.adapter is not None:
+            raise ConfigError(
+                "adapter is of one model: with models, write {model: ..., adapter: ...} as an entry"
+            )
+        if self.aa_run and self.response_cache is not None:
+            raise ConfigError("aa_run measures what response_cache takes away: leave one of them out")
         if not self.tasks and self.rescore is None:
             raise ConfigError("tasks is empty: name at least one, for example tasks: [longbench_write]")
         super().__post_init__()

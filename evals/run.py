@@ -6,6 +6,7 @@ One model fills the run folder itself; of several, each fills a folder inside it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,24 +38,46 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
+REPLY_SETTINGS = (
+    "adapter",
+    "data_dir",
+    "limit",
+    "num_samples",
+    "seed",
+    "draw_seed",
+    "sampling",
+    "on_bad_row",
+)
+"""What decided the replies of a run beside its model and tasks."""
+
+
 def as_rescored(config: EvalConfig) -> EvalConfig:
     """Return the config with all that decided the replies of the rescored run taken from there.
 
+    `engine` stays the user's where one is given: it then is that of judges.
+
     Raises:
-        ConfigError: no finished evaluation of one model is there.
+        ConfigError: no finished evaluation of one model is there, or a setting of the replies is given anew.
     """
     assert config.rescore is not None
     run = RunDir.load(config.rescore)
-    if run.job != "eval" or not run.is_finished or run.config.get("models"):
+    if run.job != "eval" or not run.is_finished or "members" in run.manifest:
         raise ConfigError(
             f"rescore: {config.rescore} is no finished evaluation of one model: name the folder of one, such as "
             "outputs/eval/NAME"
         )
-    kept = ("adapter", "engine", "data_dir", "limit", "num_samples", "seed", "draw_seed", "sampling")
-    settings = {key: run.config[key] for key in kept if key in run.config}
-    config = replace(config, tasks=config.tasks or run.config["tasks"], **settings)
-    config.model = run.config["model"]  # beside `rescore`, which a config of its own may not have
-    return config
+    defaults = EvalConfig(model="any", tasks=["any"])
+    settings = {key: run.config[key] for key in REPLY_SETTINGS if key in run.config}
+    for key, value in settings.items():
+        if getattr(config, key) not in (getattr(defaults, key), value):
+            raise ConfigError(
+                f"{key} is {getattr(config, key)!r}, but the saved replies had {value!r}: leave it out"
+            )
+    if config.engine == defaults.engine:
+        settings["engine"] = run.config["engine"]
+    if not config.tasks:  # whose entries may have scorers that ask judges
+        settings |= {"tasks": run.config["tasks"], "judges": config.judges or run.config.get("judges", [])}
+    return replace(config, model=run.config["model"], **settings)
 
 
 def dry_run(config: EvalConfig) -> None:
@@ -63,8 +86,8 @@ def dry_run(config: EvalConfig) -> None:
     Raises:
         ConfigError: whatever would stop the run, as far as it shows without the model.
     """
-    plan = plan_tasks(config)
     runs = members(config) if _has_members(config) else {config.name: config}
+    plan = plan_all(runs)
     for member in runs.values():
         if config.rescore is None:
             build_engine(member.engine, member.model, member.adapter)
@@ -77,8 +100,21 @@ def dry_run(config: EvalConfig) -> None:
         print(f"model       {member.model}{adapter} through {through}")
     for planned in plan:
         print(_task_line(planned))
+    for label, num_calls in _judge_calls(plan).items():
+        print(f"judge       {label}: at least {num_calls * len(runs):,} calls")
     num_calls = 0 if config.rescore else len(runs) * sum(len(planned.samples) for planned in plan)
-    print(f"calls       {num_calls:,}\ndry run     nothing was written")
+    print(f"calls       {num_calls:,} of the model\ndry run     nothing was written")
+
+
+def _judge_calls(plan: Sequence[PlannedTask]) -> Mapping[str, int]:
+    """Return how often each judge is asked about one model's replies, if all its verdicts can be read at once."""
+    return Counter(
+        scorer.judge.label
+        for planned in plan
+        for scorer in planned.scorers
+        if scorer.judge is not None
+        for _ in range(len(planned.samples) * planned.sampling.n)
+    )
 
 
 def _task_line(planned: PlannedTask) -> str:
@@ -110,13 +146,21 @@ def evaluate(config: EvalConfig) -> RunDir:
     return run
 
 
+def plan_all(runs: Mapping[str, EvalConfig]) -> list[PlannedTask]:
+    """Check the tasks of every model, each with its own engine; return one model's, which ask the same of all."""
+    plans = [plan_tasks(member) for member in runs.values()]
+    return plans[0]
+
+
 def _has_members(config: EvalConfig) -> bool:
     return bool(config.models) or config.aa_run
 
 
 def _evaluate_all(config: EvalConfig, runs: Mapping[str, EvalConfig]) -> RunDir:
     """Measure each model in its own folder; what has finished is not measured again."""
-    plan_tasks(config)
+    plan = plan_all(runs)
+    if config.aa_run and all(planned.sampling.temperature == 0 for planned in plan):
+        print("note: all tasks are greedy; what differs between equal runs is the rounding of their batches")
     for member in runs.values():
         check_model(member)
     run = RunDir.open_for("eval", run_folder("eval", config.name, config.output_dir), config)

@@ -195,7 +195,12 @@ def _scored(task: Task, given_row: Row) -> list[dict[str, Any]]:
     )
     finish_reason, num_tokens = FINISH_REASONS.get(str(row.get("finish_reason"))), _num_tokens(row)
     known = {"id": sample.id, "prompt_hash": _prompt_hash(given_row, sample)}
-    return [{**known, **score_completion(task, sample, text, finish_reason, num_tokens)} for text in texts]
+    thinking = row.get("num_reasoning_tokens")
+    num_thinking = thinking if isinstance(thinking, int) else 0
+    return [
+        {**known, **score_completion(task, sample, text, finish_reason, num_tokens, num_thinking)}
+        for text in texts
+    ]
 
 
 def _metadata(row: Mapping[str, Any], *, all_fields: bool) -> dict[str, Any]:

@@ -157,6 +157,11 @@ class Caller:
         """Return the journal's answer, that of another run under the key `shared`, or the engine's, and keep it."""
         completions = self.journal.get(key)
         if completions is not None:
+            if not self.journal.holds(
+                key
+            ):  # another run paid for it; this one must not depend on that run's files
+                free = [replace(completion, usage=Usage()) for completion in completions]
+                await self.journal.put(key, salt, free)
             return completions
         # In threads: a folder on a slow mount would stall the other samples.
         if self.cache is not None and shared is not None:

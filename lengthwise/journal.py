@@ -79,6 +79,10 @@ class Journal:
         """Return the number of calls held."""
         return len(self._offsets)
 
+    def holds(self, key: str) -> bool:
+        """Tell whether the call is in this journal itself, not only among the earlier ones."""
+        return bytes.fromhex(key) in self._offsets
+
     def get(self, key: str) -> list[Completion] | None:
         """Return the completions of a finished call, or None; a damaged line is set aside and is none."""
         offset = self._offsets.get(bytes.fromhex(key))

@@ -171,6 +171,9 @@ def test_a_prompt_that_was_not_asked_is_failed_and_counted(tmp_path):
         (("--tasks", "tlg"), "model is missing"),
         (("--tasks", "tlg", "--model", "a", "--models", "b"), "model and models are given"),
         (("--tasks", "tlg", "--models", "lab/a", "lab/a"), "two are called 'lab__a'"),
+        (("--tasks", "tlg", "--models", "a", "b", "--adapter", "c"), "adapter is of one model"),
+        (("--tasks", "tlg", "--models", '{"model": "a", "name": "../b"}'), "is to be a folder's"),
+        (("--tasks", "tlg", "--model", "a", "--aa_run", "true", "--response_cache", "c"), "aa_run measures"),
         (("--rescore", "nowhere"), "nowhere is not a run folder"),
         (("--model", "a", "--tasks", '{"name": "tlg", "targts": 3}'), "tlg has no option 'targts'"),
         (("--model", "a", "--tasks", "tlg", "--data_dir", "nowhere"), "there is no folder 'nowhere'"),
@@ -181,3 +184,43 @@ def test_mistakes_stop_before_a_folder_is_made(tmp_path, flags, message):
     _, err = evaluate(tmp_path, *flags, "--output_dir", "run", code=2)
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_an_aa_run_cannot_be_rescored_and_says_so(tmp_path):
+    evaluate(tmp_path, "--model", "one", "--aa_run", "true", *TASKS, "--output_dir", "twice")
+    _, err = evaluate(tmp_path, "--rescore", "twice", "--output_dir", "again", code=2)
+    assert "no finished evaluation of one model" in err and not (tmp_path / "again").exists()
+
+
+def test_a_rescored_runs_config_runs_again(tmp_path):
+    evaluate(tmp_path, "--model", "one", *TASKS, "--output_dir", "old")
+    evaluate(tmp_path, "--rescore", "old", "--output_dir", "new")
+    evaluate(tmp_path, "--config", "new/run_config.json", "--output_dir", "newer")
+    assert document(tmp_path / "newer")["results"] == document(tmp_path / "old")["results"]
+
+
+def test_every_model_meets_the_same_judge(tmp_path):
+    broken = {"model": "x", "engine": {"name": "scripted", "faults": {"malformed": 1.0}}}
+    evaluate(
+        tmp_path,
+        *("--models", json.dumps(broken), "y", "--judges", "j", "--scorers", "writing_quality"),
+        *("--tasks", "longen", "--limit", "4", "--output_dir", "both"),
+    )
+    for name in "xy":
+        assert document(tmp_path / "both" / name)["counts"]["longen"]["unscored"] == 0
+
+
+def test_verdicts_are_asked_anew_of_a_judge_that_is_served_otherwise(tmp_path):
+    evaluate(tmp_path, "--model", "one", "--tasks", "longen", "--limit", "4", "--output_dir", "old")
+
+    def judged(source: str, name: str, faults: dict) -> dict:
+        judge = json.dumps({"model": "j", "engine": {"name": "scripted", "faults": faults}})
+        flags = ("--judges", judge, "--scorers", "writing_quality", "--output_dir", name)
+        evaluate(tmp_path, "--rescore", source, *flags)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        return {"unscored": manifest["counts"]["longen"]["unscored"], "calls": manifest["usage"]["num_calls"]}
+
+    assert judged("old", "broken", {"malformed": 1.0})["unscored"] == 4
+    assert judged("broken", "sound", {}) == {"unscored": 0, "calls": 4}
+    assert judged("sound", "again", {}) == {"unscored": 0, "calls": 0}
+    assert judged("again", "thrice", {}) == {"unscored": 0, "calls": 0}
