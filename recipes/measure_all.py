@@ -107,7 +107,7 @@ def table_lines(label: str, run: RunDir) -> list[str]:
 
 
 def _line(label: str, name: str, found: Mapping[str, Any], tail: str) -> str:
-    low, high = found[f"{name}_ci,none"]
+    low, high = (bound if bound is None or abs(bound) > 1e-12 else 0.0 for bound in found[f"{name}_ci,none"])
     interval = "none" if low is None else f"[{low:.3g}, {high:.3g}]"
     return f"| {label} | {name} | {found[f'{name},none']:.3g} | {interval} | {found[f'{name}_n,none']} | {tail} |"
 
