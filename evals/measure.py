@@ -20,12 +20,12 @@ from typing import IO, Any
 from evals.base import score_completion
 from evals.guards import ModelCheck, check_model
 from evals.judging import JudgeUse, Stage, add_scores
-from evals.members import with_engine
 from evals.overlap import OverlapCheck, check_overlap, prompts_of
 from evals.plan import EvalConfig, PlannedTask
 from evals.published import differences, published, run_settings
 from evals.replies import Replies, SavedReplies, ask
 from evals.results import Tally, format_table, results_document, summarise, warnings_of
+from evals.scorer_plan import judges_as_served
 from evals.sources import doc_of, identity_hashes
 from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
@@ -121,8 +121,9 @@ def _earlier_verdicts(config: EvalConfig) -> SavedCalls | None:
     if config.rescore is None:
         return None
     before = RunDir.load(config.rescore).config
-    theirs = [with_engine(judge, before["engine"]) for judge in before.get("judges", [])]
-    if theirs != [with_engine(judge, config.engine) for judge in config.judges]:
+    theirs = judges_as_served(before.get("judges", []), before["engine"])
+    ours = judges_as_served(config.judges, config.engine)
+    if any(theirs.get(label, served) != served for label, served in ours.items()):
         return None  # a judge behind another server, or served otherwise, is another judge
     return SavedCalls(Path(config.rescore) / "journal.jsonl")
 

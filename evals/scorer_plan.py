@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from evals.base import Metric, Task
 from evals.scorers.base import Scorer
-from lengthwise.config import ConfigError, build_component, component_name
+from lengthwise.config import ConfigError, build_component, component_name, result_affecting
 from lengthwise.dry_run import LOCAL_ENGINES
 from lengthwise.engines import build_engine
 from lengthwise.engines.base import Engine
@@ -92,6 +92,23 @@ def plan_judges(entries: Sequence[Any], default_engine: Mapping[str, Any]) -> li
                 raise ConfigError(f"judges: {judge.label}: {error}") from None
         judges.append(judge)
     return judges
+
+
+def judges_as_served(entries: Sequence[Any], default_engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the verdicts of each judge beside its prompt and sampling, by its label.
+
+    That is the model, and of its engine's options those that change a result, with the addresses of its servers.
+    """
+    found = {}
+    for entry in entries:
+        mapping = {"model": entry} if isinstance(entry, str) else entry
+        settings = build_component(JudgeSettings, mapping, where="judges")
+        spec = default_engine if settings.engine is None else settings.engine
+        options: Any = getattr(PlannedJudge(settings=settings, engine=spec).build(), "config", None)
+        decisive = {} if options is None else result_affecting(type(options), options)
+        addresses = sorted(getattr(options, "base_urls", []))
+        found[settings.label] = [settings.model, settings.adapter, spec.get("name"), decisive, addresses]
+    return found
 
 
 def plan_scorers(
