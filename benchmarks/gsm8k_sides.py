@@ -28,7 +28,8 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def planned_task(args: argparse.Namespace) -> Any:
     """Return our task with its items drawn."""
-    from evals.plan import EvalConfig, plan_task
+    from evals.config import EvalConfig
+    from evals.plan import plan_task
     from lengthwise.config import parse_config
 
     config = parse_config(EvalConfig, ["--model", args.model, "--tasks", "gsm8k"], prog="benchmark")

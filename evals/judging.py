@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.base import Score
-from evals.plan import EvalConfig, PlannedTask
+from evals.config import EvalConfig
+from evals.plan import PlannedTask
 from evals.scorer_plan import Panel, PlannedJudge, PlannedScorer
 from evals.scorers.base import Reply
 from lengthwise.budget import LimitReached, Meter

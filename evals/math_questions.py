@@ -1,7 +1,7 @@
 r"""What the tasks of maths questions share: how they ask, how they score a reply, and L1's length budgets.
 
-Such a task imports `METRICS`, `prompt`, `score`, `score_tokens` and `cluster` from here, and has a `load`, a
-`read_target` and `slices` of its own.
+Such a task imports `METRICS`, `prompt`, `score`, `score_tokens` and `cluster` from here, and has a `read_target`, from
+which `questions_loader` makes its `load`, and `slices` of its own.
 
 A reply is asked to give its answer in `\boxed{}`; how that is read and compared, see `lengthwise.answers` and
 `lengthwise.answer_equality`. Metrics: `accuracy`, the share of right answers, and `answered`, the share of replies
@@ -38,52 +38,67 @@ METRICS = (
 """Those of the budgets have values where budgets were asked and the tokens are known."""
 
 
-def load_questions(
-    source: str | None,
-    fields: Sequence[str],
-    read_target: Callable[[Mapping[str, Any]], str],
-    *,
-    budgets: Sequence[int] | None,
-    budget_form: BudgetForm,
-    last_number: bool,
-) -> list[Entry]:
-    """Return the sample of each row of a source, or with `budgets` one for each of them; the body of `load`.
+def questions_loader(
+    fields: Sequence[str], read_target: Callable[[Mapping[str, Any]], str]
+) -> Callable[..., list[Entry]]:
+    """Return the `load` of a task.
 
     Args:
-        source: see `evals.sources.find_source`.
         fields: names the question may have, the first that is there is taken; other fields become metadata.
-        read_target: returns a row's reference answer.
-        budgets: numbers of tokens to think for.
-        budget_form: whether a budget is to be met or not to be passed.
-        last_number: read the last number of a reply that names no answer.
-
-    Raises:
-        ConfigError: a budget is no positive number or is named twice, or the data is not there or unreadable.
+        read_target: returns a row's reference answer; raises ValueError where there is none.
     """
+
+    def load(
+        source: str | None,
+        *,
+        draw_seed: int = 0,
+        budgets: list[int] | None = None,
+        budget_form: BudgetForm = "exact",
+        last_number: bool = False,
+    ) -> list[Entry]:
+        """Return the sample of each row of a source, or with `budgets` one for each of them.
+
+        Args:
+            source: see `evals.sources.find_source`.
+            draw_seed: not used.
+            budgets: ask each question once for each of these numbers of tokens.
+            budget_form: whether a budget is to be met or not to be passed.
+            last_number: read the last number of a reply that names no answer, as lenient harnesses do.
+
+        Raises:
+            ConfigError: the data is not there, the whole of it is unreadable, or budgets are wrong.
+        """
+        _check_budgets(budgets)
+
+        def convert(row: Mapping[str, Any]) -> Sample | tuple[Sample, ...]:
+            question, target = text_field(row, *fields), read_target(row)
+            kept = {key: value for key, value in row.items() if key not in (*fields, "target")}
+            kept |= {"last_number": last_number}
+            if budgets is None:
+                return row_sample(kept, question, None, target=target)
+            question_id = row_id(row.get("id")) or sample_id(user(question))
+            kept |= {"budget_form": budget_form, "question_id": question_id}
+            return tuple(
+                row_sample(
+                    {**kept, "budget": budget, "id": f"{question_id}/{budget}"},
+                    question,
+                    _budget_length(budget, budget_form),
+                    target=target,
+                )
+                for budget in budgets
+            )
+
+        return read_samples(source, convert)
+
+    return load
+
+
+def _check_budgets(budgets: Sequence[int] | None) -> None:
     if budgets is not None and (not budgets or min(budgets) < 1 or len(set(budgets)) < len(budgets)):
         raise ConfigError(
             f"budgets is {list(budgets)}: name one or more different numbers of tokens, each at least 1, "
             "for example [512, 1024, 2048, 3600]"
         )
-
-    def convert(row: Mapping[str, Any]) -> Sample | tuple[Sample, ...]:
-        question, target = text_field(row, *fields), read_target(row)
-        kept = {key: value for key, value in row.items() if key not in (*fields, "target")}
-        own: dict[str, Any] = {"last_number": last_number}
-        if budgets is None:
-            return row_sample({**kept, **own}, question, None, target=target)
-        own |= {"budget_form": budget_form, "question_id": row_id(row.get("id")) or sample_id(user(question))}
-        return tuple(
-            row_sample(
-                {**kept, **own, "budget": budget, "id": f"{own['question_id']}/{budget}"},
-                question,
-                _budget_length(budget, budget_form),
-                target=target,
-            )
-            for budget in budgets
-        )
-
-    return read_samples(source, convert)
 
 
 def prompt(sample: Sample) -> Prompt:

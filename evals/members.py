@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from glob import glob
 from typing import Any
 
-from evals.plan import EvalConfig
+from evals.config import EvalConfig
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.run_dir import run_folder
 

@@ -19,7 +19,7 @@ from lengthwise.training_data import training_runs, training_sources
 from lengthwise.value_types import ConfigError
 
 NUM_SHOWN = 5
-"""Ids of overlapping prompts that a message and the results file list."""
+"""Ids of overlapping prompts that a message lists; the results file has all."""
 
 
 @dataclass(kw_only=True)
@@ -42,13 +42,11 @@ class TaskOverlap:
         return "yes" if sample_id in self.ids else "no"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return counts and a few ids."""
+        """Return the number of prompts, and the ids of those that overlap."""
         return {
             "prompts": self.num_prompts,
-            "verbatim": len(self.verbatim),
-            "copied": len(self.copied),
-            "overlap": len(self.ids),
-            "examples": sorted(self.ids)[:NUM_SHOWN],
+            "verbatim": sorted(self.verbatim),
+            "copied": sorted(self.copied),
         }
 
 
@@ -83,6 +81,23 @@ class OverlapCheck:
             "runs": self.runs,
             "unchecked": self.unchecked,
         }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> OverlapCheck:
+        """Return the check that `to_dict` wrote down."""
+        return cls(
+            tasks={
+                name: TaskOverlap(
+                    num_prompts=task["prompts"],
+                    verbatim=set(task["verbatim"]),
+                    copied=set(task["copied"]),
+                )
+                for name, task in saved["tasks"].items()
+            },
+            num_rows=saved["training_rows"],
+            runs=saved["runs"],
+            unchecked=saved["unchecked"],
+        )
 
 
 def check_overlap(prompts: Mapping[str, Mapping[str, Iterable[str]]], ref: ModelRef) -> OverlapCheck:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evals.config import EvalConfig
 from evals.measure import measure
 from evals.members import members
-from evals.plan import EvalConfig, PlannedTask, plan_tasks
+from evals.plan import PlannedTask, plan_tasks
 from lengthwise.config import ConfigError, is_dry_run, parse_config
 from lengthwise.dry_run import LOCAL_ENGINES, asked_words, check_models, run_line
 from lengthwise.engines import build_engine

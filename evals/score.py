@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from evals.base import Task, measured, score_completion
-from evals.results import Tally, format_table, results_document, summarise, warnings_of
+from evals.results import Tally, results_document, summarise
+from evals.results_table import format_table, warnings_of
 from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
@@ -104,6 +105,11 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         raise ConfigError(f"file: there is no {config.file!r}: give a file of outputs")
     task = cast(Task, load_plugin("evals.tasks", config.task, "METRICS"))
     name = plugin_label(config.task)
+    if hasattr(task, "configured"):
+        raise ConfigError(
+            f"task: {name} scores only documents it has loaded itself: run it with lengthwise eval, and score a "
+            "finished run again with lengthwise eval --rescore RUN"
+        )
     tally = Tally()
 
     def score_row(row: Row) -> None:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.math_questions import METRICS as METRICS
-from evals.math_questions import BudgetForm, load_questions, question_slices
 from evals.math_questions import cluster as cluster
 from evals.math_questions import prompt as prompt
+from evals.math_questions import question_slices, questions_loader
 from evals.math_questions import score as score
 from evals.math_questions import score_tokens as score_tokens
-from evals.sources import Entry, answer_field
+from evals.sources import answer_field
 from lengthwise.answers import last_box
 from lengthwise.records import Sample
 
@@ -28,36 +28,6 @@ TEMPERATURE = 0.0
 MAX_TOKENS = None
 DATA_FILE = "aime24_test.jsonl"
 HUB = "HuggingFaceH4/aime_2024"
-
-
-def load(
-    source: str | None,
-    *,
-    draw_seed: int = 0,
-    budgets: list[int] | None = None,
-    budget_form: BudgetForm = "exact",
-    last_number: bool = False,
-) -> list[Entry]:
-    """Return the questions.
-
-    Args:
-        source: see `evals.sources.find_source`.
-        draw_seed: not used.
-        budgets: ask each question once for each of these numbers of tokens.
-        budget_form: whether a budget is to be met or not to be passed.
-        last_number: read the last number of a reply that names no answer, as lenient harnesses do.
-
-    Raises:
-        ConfigError: the data is not there, the whole of it is unreadable, or budgets are wrong.
-    """
-    return load_questions(
-        source,
-        ("problem", "question", "Problem"),
-        read_target,
-        budgets=budgets,
-        budget_form=budget_form,
-        last_number=last_number,
-    )
 
 
 def read_target(row: Mapping[str, Any]) -> str:
@@ -73,6 +43,9 @@ def read_target(row: Mapping[str, Any]) -> str:
     solution = row.get("solution")
     boxed = last_box(solution) if isinstance(solution, str) else None
     return answer_field({**row, "solution": boxed}, "target", "answer", "Answer", "solution")
+
+
+load = questions_loader(("problem", "question", "Problem"), read_target)
 
 
 def slices(sample: Sample) -> dict[str, str]:

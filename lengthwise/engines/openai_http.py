@@ -51,6 +51,9 @@ from lengthwise.records import Completion, Prompt, Usage, digest
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text in any language; the mean is 4 to 5."""
 
+_NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""vLLM's words for "not used"; of what a request leaves open it else takes the model's generation_config.json."""
+
 
 @dataclass(kw_only=True)
 class Config:
@@ -167,6 +170,8 @@ class Engine:
             )
             self._tags = self._tokenizer.tags
         await self._servers.open(os.environ.get(self.config.api_key_env) or "none")
+        if self._servers.are_vllm:
+            self._extra_body = _NEUTRAL | self._extra_body
         self.context_length = self.config.context_length or self._servers.max_model_len or 0
         if not self.context_length:
             raise ConfigError(

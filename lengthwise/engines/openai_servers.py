@@ -60,6 +60,8 @@ class Servers:
         """Name them; nothing is asked before `open`."""
         self.max_model_len: int | None = None
         """The smallest context that a server told, in tokens."""
+        self.are_vllm = False
+        """Whether a server says of the model that vLLM serves it."""
         self._model = model
         self._key_variable = key_variable
         self._patience = patience
@@ -310,6 +312,7 @@ class Servers:
             raise ConfigError(
                 f"model: {endpoint.url} does not serve {self._model!r}; it serves {', '.join(sorted(models))}"
             )
+        self.are_vllm |= getattr(models.get(self._model), "owned_by", None) == "vllm"
         told = getattr(models.get(self._model), "max_model_len", None)
         if type(told) is int and told > 0:
             self.max_model_len = min(told, self.max_model_len or told)

@@ -149,6 +149,22 @@ def test_all_tasks_are_rescored_where_none_is_named(tmp_path):
     assert document(tmp_path / "new")["results"] == document(tmp_path / "old")["results"]
 
 
+def test_a_rescored_run_keeps_what_was_found_before_the_first_reply(tmp_path):
+    evaluate(tmp_path, "--model", "one", *TASKS, "--output_dir", "old")
+    old = document(tmp_path / "old")
+    trained_on = json.loads(row_files(tmp_path / "old")["samples_longen"].splitlines()[0])["id"]
+    task = {"prompts": 10, "verbatim": [trained_on], "copied": []}
+    old["overlap"] = {"tasks": {"longen": task}, "training_rows": 5, "runs": ["sft"], "unchecked": []}
+    old["guards"]["warnings"] = ["two BOS"]
+    (file,) = (tmp_path / "old").glob("results_*.json")
+    file.write_text(json.dumps(old))
+    _, err = evaluate(tmp_path, "--rescore", "old", "--output_dir", "new")
+    new = document(tmp_path / "new")
+    assert (new["overlap"], new["guards"]) == (old["overlap"], old["guards"])
+    assert new["slices"]["longen"]["overlap"]["yes"]["counts"]["scored"] == 1
+    assert "WARNING: two BOS" in err and "longen: 1 of 10 prompts" in err
+
+
 def test_a_prompt_that_was_not_asked_is_failed_and_counted(tmp_path):
     data = tmp_path / "data.jsonl"
     rows = [{"id": n, "prompt": f"Write about {n} words.", "length": n} for n in (10, 20, 30)]

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from evals.base import Metric, score_completion
-from evals.plan import EvalConfig, plan_task, plan_tasks, stratified
-from evals.results import Tally, estimate, format_table, results_document, summarise, warnings_of
+from evals.config import EvalConfig
+from evals.draws import stratified
+from evals.plan import plan_task, plan_tasks
+from evals.results import Tally, estimate, results_document, summarise
+from evals.results_table import format_table, warnings_of
 from evals.sources import SHIPPED_PROMPTS, find_source, sort_rows
 from evals.tasks import lifebench, longbench_write, longen, tlg
 from lengthwise.config import ConfigError, parse_config

@@ -16,7 +16,8 @@ from transformers import AddedToken
 from evals.base import score_completion
 from evals.guards import check_model
 from evals.overlap import check_overlap, prompts_of
-from evals.results import Tally, summarise, warnings_of
+from evals.results import Tally, summarise
+from evals.results_table import warnings_of
 from evals.tasks import longen
 from lengthwise.engines.base import ShowsModel
 from lengthwise.engines.chat_tokenizer import ChatTokenizer, template_digest

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from evals.base import Score, score_completion
-from evals.plan import EvalConfig, plan_task
+from evals.config import EvalConfig
+from evals.plan import plan_task
 from evals.results import Tally, summarise
 from evals.sources import sort_rows
 from evals.tasks import ifeval_length, lifebench, longbench_write, longen, longwrite_ruler, tlg

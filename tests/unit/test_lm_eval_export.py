@@ -15,7 +15,8 @@ import yaml
 
 from evals import score as score_job
 from evals.base import score_completion
-from evals.plan import EvalConfig, plan_task
+from evals.config import EvalConfig
+from evals.plan import plan_task
 from evals.results import Tally, summarise
 from lengthwise.config import parse_config
 from lengthwise.plugins import load_plugin

@@ -14,10 +14,11 @@ import pytest
 from engines_that_count import Counting
 
 from evals.base import score_completion
-from evals.measure import answer
-from evals.plan import EvalConfig, PlannedTask, plan_task
+from evals.config import EvalConfig
+from evals.plan import PlannedTask, plan_task
 from evals.replies import ask
 from evals.results import Tally, summarise
+from evals.task_rows import answer
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, parse_config
 from lengthwise.journal import Journal

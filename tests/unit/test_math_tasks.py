@@ -11,8 +11,10 @@ import pytest
 
 from evals import math_questions
 from evals.base import Metric, score_completion
-from evals.plan import EvalConfig, plan_task
-from evals.results import Tally, format_table, pass_estimates, results_document, summarise
+from evals.config import EvalConfig
+from evals.plan import plan_task
+from evals.results import Tally, pass_estimates, results_document, summarise
+from evals.results_table import format_table
 from evals.score import main
 from evals.sources import find_source, sort_rows
 from evals.tasks import aime, gsm8k, math500, multiple_choice

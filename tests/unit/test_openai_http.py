@@ -242,6 +242,13 @@ def test_every_field_of_a_sampling_is_sent(server):
     assert "continue_final_message" not in sent
 
 
+def test_a_vllm_server_is_told_not_to_sample_as_the_models_file_says(server):
+    server.models["data"][0]["owned_by"] = "vllm"
+    ask(server, top_k=20, options={"extra_body": {"min_p": 0.1}})
+    sent = server.requests[0]
+    assert (sent["top_k"], sent["min_p"], sent["repetition_penalty"]) == (20, 0.1, 1.0)
+
+
 def test_a_prefill_asks_for_the_last_turn_to_be_continued(server):
     prompt = (*PROMPT, Message(role="assistant", content="Once"))
     ask(server, prompt=prompt, options={"prefill": True})

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from evals.results import format_table, results_document, summarise
+from evals.results import results_document, summarise
+from evals.results_table import format_table
 from lengthwise.power import minimum_detectable_difference, num_items_needed
 
 Z = 1.959964 + 0.841621

@@ -9,9 +9,11 @@ import pytest
 
 import evals.published
 from evals.base import score_completion
-from evals.plan import EvalConfig, plan_task
+from evals.config import EvalConfig
+from evals.plan import plan_task
 from evals.published import PublishedRow, differences, published, run_settings
-from evals.results import Tally, format_table, summarise
+from evals.results import Tally, summarise
+from evals.results_table import format_table
 from evals.tasks import tlg
 from lengthwise.lengths import TLG_TARGETS
 from lengthwise.records import Sample

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from engines_that_count import Counting
 
-from evals.plan import EvalConfig
+from evals.config import EvalConfig
 from lengthwise.budget import LimitReached, Limits, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError

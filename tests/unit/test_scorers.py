@@ -13,7 +13,8 @@ from evals.base import Metric
 from evals.calibrate import agreement, main
 from evals.judged import bounds_of, length_controlled, length_correlations, unscored_of
 from evals.judging import with_panels
-from evals.results import Tally, format_table, results_document, summarise, warnings_of
+from evals.results import Tally, results_document, summarise
+from evals.results_table import format_table, warnings_of
 from evals.scorer_plan import Panel, plan_judges, plan_scorers
 from evals.scorers import degeneration, pairwise, writing_quality
 from evals.scorers.base import Reply, mark_of
