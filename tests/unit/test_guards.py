@@ -15,7 +15,7 @@ from transformers import AddedToken
 
 from evals.base import score_completion
 from evals.guards import check_model
-from evals.overlap import check_overlap, prompts_of
+from evals.overlap import OverlapCheck, check_overlap, prompts_of
 from evals.results import Tally, summarise
 from evals.results_table import warnings_of
 from evals.tasks import longen
@@ -242,7 +242,9 @@ def test_prompts_are_looked_for_in_the_data_of_all_runs_behind_a_model(tmp_path)
     assert (task.ids, found.num_rows, found.unchecked) == ({"p0", "p1"}, 2, [])
     assert [task.slice_of(key) for key in ("p0", "p2")] == ["yes", "no"]
     assert found.warnings[0].startswith("longen: 2 of 3 prompts are in the model's own training data (2 word")
-    assert json.loads(json.dumps(found.to_dict()))["tasks"]["longen"]["examples"] == ["p0", "p1"]
+    saved = json.loads(json.dumps(found.to_dict()))
+    assert saved["tasks"]["longen"] == {"prompts": 3, "verbatim": ["p0", "p1"], "copied": []}
+    assert OverlapCheck.from_dict(saved) == found
 
 
 def test_the_rows_of_the_evaluation_loss_were_not_trained_on(tmp_path):
