@@ -6,6 +6,7 @@ command. Rows per step, losses and final weights are compared with those of an u
 
     python benchmarks/train_resume.py
     python benchmarks/train_resume.py --processes 2 --sampling group_by_length
+    python benchmarks/train_resume.py --processes 2 --batching token_budget
     python benchmarks/train_resume.py --processes 1 --resumed_processes 2
 
 With other processes after the kill the rows of each step stay the same, dealt out anew: no dropout then, float32,
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, help="processes of a run (through torchrun)")
     parser.add_argument("--resumed_processes", type=int, help="processes after the first kill, if others")
     parser.add_argument("--sampling", default="random", help="train_sampling_strategy")
+    parser.add_argument(
+        "--batching", default="padded", choices=["padded", "token_budget"], help="batching.name"
+    )
     args = parser.parse_args(argv)
     args.resumed_processes = args.resumed_processes or args.processes
     with tempfile.TemporaryDirectory(prefix="train_resume_") as scratch:
@@ -63,18 +67,20 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     write_rows(data, number=STEPS_PER_EPOCH * rows_per_step(args))
     whole, killed = scratch / "whole", scratch / "killed"
     finish(command(whole, data, args, args.processes))
+    num_steps = len(per_step(whole / "step_rows.jsonl", "rows"))
+    per_epoch = num_steps // EPOCHS
     rng = random.Random(args.seed)
     kills = []
     for epoch in range(EPOCHS):
         # Not the last step of an epoch: the kill would fall into the next one.
-        at = epoch * STEPS_PER_EPOCH + rng.randint(3, STEPS_PER_EPOCH - 2)
+        at = epoch * per_epoch + rng.randint(3, per_epoch - 2)
         processes = args.resumed_processes if kills else args.processes
         reached = kill_at(command(killed, data, args, processes), killed, at, delay=rng.random())
         kills.append({"epoch": epoch, "step": reached})
     finish(command(killed, data, args, args.resumed_processes))
     rows = [per_step(folder / "step_rows.jsonl", "rows") for folder in (whole, killed)]
     losses = [per_step(folder / "metrics.jsonl", "loss") for folder in (whole, killed)]
-    assert list(rows[0]) == list(losses[0]) == list(range(1, EPOCHS * STEPS_PER_EPOCH + 1))
+    assert list(rows[0]) == list(losses[0]) == list(range(1, num_steps + 1))
     assert not any("unknown" in step for step in rows[0].values())
     if not same_layout:
         rows = [{step: sorted(ids) for step, ids in steps.items()} for steps in rows]
@@ -85,6 +91,7 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         "processes": args.processes,
         "resumed_processes": args.resumed_processes,
         "sampling": args.sampling,
+        "batching": args.batching,
         "steps": len(rows[0]),
         "killed_after": kills,
         "same_rows": rows[0] == rows[1],
@@ -127,7 +134,8 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
         f"--num_train_epochs={EPOCHS}",
         f"--per_device_train_batch_size={rows_per_step(args) // processes}",
         "--gradient_checkpointing=false",
-        f"--train_sampling_strategy={args.sampling}",
+        f"--batching.name={args.batching}",
+        *([f"--train_sampling_strategy={args.sampling}"] if args.batching == "padded" else []),
         "--logging_steps=1",
         "--save_steps=2",
         "--save_total_limit=1",

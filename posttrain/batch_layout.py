@@ -108,7 +108,7 @@ def same_order_after_resume() -> TrainerCallback:
     """
     import torch
     from transformers import TrainerCallback
-    from transformers.trainer_pt_utils import LengthGroupedSampler
+    from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
 
     class SameOrder(TrainerCallback):
         def on_epoch_begin(
@@ -118,6 +118,8 @@ def same_order_after_resume() -> TrainerCallback:
             if hasattr(train_dataloader, "set_epoch"):
                 train_dataloader.set_epoch(epoch)
             sampler = _innermost(train_dataloader)
+            if isinstance(sampler, BatchRebalanceSampler):
+                sampler.set_epoch(epoch)
             if isinstance(sampler, LengthGroupedSampler):
                 sampler.generator = torch.Generator().manual_seed(args.seed + epoch)
 

@@ -20,6 +20,7 @@ from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
 from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
+from posttrain.batching import Batching, check_batching
 from posttrain.length_eval import LengthEval, check_length_eval
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
@@ -80,6 +81,10 @@ class SFTJob:
     lora: LoraOptions | None = option(
         None, help="train an adapter: r, alpha, dropout, target_modules; null: full"
     )
+    batching: Batching = option(
+        default_factory=Batching,
+        help="how rows become batches: {name: padded, token_budget or packed, max_tokens}",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
         "auto",
         help="type of the loaded weights; auto: float32, or bfloat16 for LoRA where the hardware has it",
@@ -101,7 +106,10 @@ class SFTJob:
 
     def __post_init__(self) -> None:
         """Refuse combinations that would fail late or do nothing."""
+        if self.batching.name == "packed":
+            self.trainer = {**self.trainer, "packing": True}
         check_trainer_keys(self.trainer)
+        check_batching(self.batching, self.trainer)
         for key in ("max_length", "mixture_rows"):
             value = getattr(self, key)
             if value is not None and value < 1:

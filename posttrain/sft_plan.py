@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.config import ConfigError
 from lengthwise.models import ModelRef
 from lengthwise.run_dir import InputFile
+from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
+from posttrain.batching import real_token_frac, token_budget
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from posttrain.sft import SFTJob
+    from posttrain.token_budget import TokenBudget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +42,19 @@ class Plan:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     limit_from: str
+    attention: Attention
     data: TrainingData
     eval_data: TrainingData | None
     args: SFTConfig
     layout: BatchLayout
+    budget: TokenBudget | None
+    """The batches of the training, where they are ours."""
     checkpoint: Path | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch, where rows are not packed."""
+        return (self.budget or self.layout).steps_per_epoch
 
     @property
     def inputs(self) -> list[InputFile]:
@@ -62,6 +75,7 @@ class Plan:
             "data": sha.hexdigest(),
             "precision": f"weights {dtype}, autocast {autocast}",
             "layout": self.layout.to_dict(),
+            "token_budget": None if self.budget is None else self.budget.max_tokens,
         }
 
 
@@ -83,7 +97,8 @@ def plan_training(
     model = find_base(job.model)
     tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
-    args = _trainer_args(job, folder, max_length)
+    attention = plan_attention(job, model)
+    args = _trainer_args(job, folder, max_length, attention)
     data = _prepare(job, sources, tokenizer, max_length)
     plan = Plan(
         folder=folder,
@@ -91,6 +106,7 @@ def plan_training(
         tokenizer=tokenizer,
         max_length=max_length,
         limit_from=limit_from,
+        attention=attention,
         data=data,
         eval_data=_prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None,
         args=args,
@@ -100,6 +116,13 @@ def plan_training(
             accumulation=args.gradient_accumulation_steps,
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
+        ),
+        budget=token_budget(
+            job.batching,
+            [len(row.input_ids) for row in data.rows],
+            rows=args.train_batch_size,
+            num_processes=args.world_size,
+            accumulation=args.gradient_accumulation_steps,
         ),
         checkpoint=checkpoint,
     )
@@ -113,15 +136,12 @@ def dry_run(
 ) -> int:
     """Say what the job would train on, and check all that can be checked without weights; writes nothing."""
     plan = plan_training(job, folder, sources, eval_sources)
-    args, layout = plan.args, plan.layout
-    steps = (
-        args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * layout.steps_per_epoch)
-    )
-    counted = (
-        "not known before packing" if args.packing else f"{steps:,}, {layout.steps_per_epoch:,} an epoch"
-    )
+    args, per_epoch = plan.args, plan.steps_per_epoch
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    counted = "not known before packing" if args.packing else f"{steps:,}, {per_epoch:,} an epoch"
+    dealt = plan.layout if plan.budget is None else plan.budget
     print(
-        "\n".join([*header(job, plan), f"steps       {counted}: {layout}", "dry run     nothing was written"])
+        "\n".join([*header(job, plan), f"steps       {counted}: {dealt}", "dry run     nothing was written"])
     )
     return 0
 
@@ -134,19 +154,66 @@ def header(job: SFTJob, plan: Plan) -> list[str]:
         *header_lines(
             plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
         ),
+        *_batches(job, plan),
+        str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
         *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),
     ]
 
 
-def _trainer_args(job: SFTJob, folder: Path, max_length: int) -> SFTConfig:
+def _batches(job: SFTJob, plan: Plan) -> list[str]:
+    """Say how much of what is computed is padding; of packs nothing is known yet."""
+    if plan.args.packing:
+        return []
+    lengths = [len(row.input_ids) for row in plan.data.rows]
+    if plan.budget is None:
+        rows = random.Random(job.seed).sample(range(len(lengths)), len(lengths))
+        size = plan.layout.batch_size
+        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [
+            f"batches     padded: {size} rows as they come, about {real_token_frac(lengths, batches):.0%} of their "
+            "tokens are no padding"
+        ]
+    batches = [batch for batches in plan.budget.epoch(job.seed, 0) for batch in batches]
+    line = (
+        f"batches     token_budget: {len(batches):,} of at most {plan.budget.max_tokens:,} tokens, "
+        f"{real_token_frac(lengths, batches):.1%} of them no padding"
+    )
+    if plan.budget.num_over:
+        line += f"; {plan.budget.num_over:,} longer rows are a batch each"
+    if plan.budget.num_repeated:
+        line += f"; {plan.budget.num_repeated} rows come twice, since there are fewer than processes"
+    return [line]
+
+
+def plan_attention(job: SFTJob, model: ModelRef) -> Attention:
+    """Return the attention to load the model with; one of our own is made known to transformers."""
+    import torch
+    from transformers import AutoConfig
+
+    trusts = bool(job.trainer.get("trust_remote_code", False))
+    found = choose_attention(
+        AutoConfig.from_pretrained(model.path, trust_remote_code=trusts),
+        given=(job.trainer.get("model_init_kwargs") or {}).get("attn_implementation"),
+        packed=bool(job.trainer.get("packing") or job.trainer.get("padding_free")),
+        on_cuda=torch.cuda.is_available() and not job.trainer.get("use_cpu"),
+        sharded=bool(job.trainer.get("parallelism_config"))
+        or os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true",
+    )
+    if found.implementation == NAME:
+        register()
+    return found
+
+
+def _trainer_args(job: SFTJob, folder: Path, max_length: int, attention: Attention) -> SFTConfig:
     from trl.trainer.sft_config import SFTConfig
 
     keys = dict(job.trainer)
     prepare_cpu(keys)
     keys.setdefault("report_to", "none")
     keys.setdefault("disable_tqdm", not sys.stderr.isatty())
-    keys["model_init_kwargs"] = {"dtype": _dtype(job), **(keys.get("model_init_kwargs") or {})}
+    chosen = {"attn_implementation": attention.implementation} if attention.implementation else {}
+    keys["model_init_kwargs"] = {"dtype": _dtype(job), **chosen, **(keys.get("model_init_kwargs") or {})}
     try:
         return SFTConfig(
             output_dir=str(folder),
@@ -195,11 +262,18 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
             f"dtype: {plan.folder} was begun with {before['precision']}; this machine and config give "
             f"{now['precision']}: set dtype, bf16 and fp16 as they were, or choose another --name"
         )
+    if before.get("token_budget") != now["token_budget"]:
+        raise ConfigError(
+            f"batching.max_tokens: {plan.folder} was begun with {before.get('token_budget')} tokens a batch, now it is "
+            f"{now['token_budget']}: set it as it was, or choose another --name"
+        )
     check_resumable(BatchLayout(**before["layout"]), plan.layout, bound_by=bound_by)
 
 
 def _bound_by(job: SFTJob, model: ModelRef, checkpoint: Path) -> str | None:
     """Return why a run must go on with the very batch layout it was begun with, or None."""
+    if job.batching.name == "token_budget":
+        return "token_budget deals its batches to processes and steps"
     if job.trainer.get("packing"):
         return "packs of rows are counted by the batch"
     if job.trainer.get("train_sampling_strategy", "random") not in {"random", "sequential"}:

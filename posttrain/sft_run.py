@@ -80,19 +80,17 @@ def make_trainer(
     job: SFTJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None = None
 ) -> SFTTrainer:
     """Build TRL's trainer on rows that it takes as they are: input_ids and labels, nothing left to cut."""
-    from trl.trainer.sft_trainer import SFTTrainer
+    from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
     # The log comes after the stop: it also logs at the steps that a stop, or the trainer, saves.
     callbacks = [same_order_after_resume(), stop.callback(), run_log(plan.folder / "metrics.jsonl")]
     if evals is not None:
         callbacks.append(evals.callback())
-    trainer_class = SFTTrainer
-    if job.log_step_rows:
-        step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows)
-        trainer_class = step_rows.watch(SFTTrainer)
+    step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows) if job.log_step_rows else None
+    if step_rows is not None:
         callbacks.append(step_rows.callback())
     try:
-        trainer = trainer_class(
+        trainer = LengthSFTTrainer(
             model=str(plan.model.path),
             args=plan.args,
             train_dataset=plan.data.to_dataset(),
@@ -100,6 +98,8 @@ def make_trainer(
             processing_class=plan.tokenizer,
             peft_config=_lora_config(job),
             callbacks=callbacks,
+            token_budget=plan.budget,
+            step_rows=step_rows,
         )
     except ValueError as error:
         if job.lora is None or not str(error).startswith(("Target modules", "No modules were targeted")):

@@ -13,7 +13,6 @@ from posttrain.train_data import TokenRow
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
-    from trl.trainer.sft_trainer import SFTTrainer
 
 
 class StepRows:
@@ -27,16 +26,9 @@ class StepRows:
         for item in rows:
             self.names.setdefault(_digest(item.input_ids), item.row.id)
 
-    def watch(self, base: type[SFTTrainer]) -> type[SFTTrainer]:
-        """Return the trainer class with an eye on what it trains on."""
-        log = self
-
-        class WatchedTrainer(base):  # pyright: ignore[reportGeneralTypeIssues]
-            def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                log.seen += [log.names.get(_digest(row), "unknown") for row in rows_of(inputs)]
-                return super().training_step(model, inputs, *args, **kwargs)
-
-        return WatchedTrainer
+    def see(self, inputs: Mapping[str, Any]) -> None:
+        """Note the rows of a batch that is about to be trained on."""
+        self.seen += [self.names.get(_digest(row), "unknown") for row in rows_of(inputs)]
 
     def callback(self) -> TrainerCallback:
         """Return the callback that writes the lines; a resumed run first takes out those it will do again."""

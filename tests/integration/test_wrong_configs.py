@@ -112,7 +112,10 @@ VALUES = [
 ]  # fmt: skip
 
 CHOICES = [
-    ("sft", "packing: true", "", ["only flash attention keeps them apart"]),
+    ("sft", "packing: true\npacking_strategy: wrapped", "", ["lets them attend to each other: use bfd"]),
+    ("sft", "packing: true", "--batching.name token_budget", ["packing is True", "{name: packed}"]),
+    ("sft", "batching: {max_tokens: 100}", "", ["batching.max_tokens", "only token_budget has a budget"]),
+    ("sft", "batching: {name: tokens}", "", ["batching.name", "token_budget"]),
     ("sft", "eval_packing: true", "", ["eval_packing is true, but packing is not"]),
     ("sft", "eval_strategy: steps", "", ["eval_strategy is set", "set eval_data"]),
     ("sft", "mixture_rows: 10", "", ["give each source a weight"]),

@@ -1,0 +1,1 @@
+"""Subclasses of TRL's trainers; each imports TRL, and is imported once a job is about to train."""
