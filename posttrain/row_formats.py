@@ -79,8 +79,7 @@ def read_row(given: Row) -> TrainRow:
         ValueError: with the reason.
     """
     row = given.values
-    if row.get("tools"):
-        raise ValueError("it has tools, which are not supported")
+    refuse_tools(row)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         raise ValueError("it is a preference row (chosen, rejected), whose answers SFT would not see")
     messages, num_context = _conversation(row)
@@ -94,21 +93,27 @@ def read_row(given: Row) -> TrainRow:
     )
 
 
+def refuse_tools(row: Mapping[str, Any]) -> None:
+    """Raise for a row that offers tools, which no message here can hold."""
+    if row.get("tools"):
+        raise ValueError("it has tools, which are not supported")
+
+
 def _conversation(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:
     """Return the messages of a row, and how many of them are context that is never trained on."""
     shape = row_format(row)
     if shape == "messages":
-        return _with_system(row, _messages(row["messages"], "role", "content")), 0
+        return with_system(row, messages_of(row["messages"], "role", "content")), 0
     if shape == "sharegpt":
-        return _with_system(row, _messages(row["conversations"], "from", "value")), 0
+        return with_system(row, messages_of(row["conversations"], "from", "value")), 0
     if shape == "alpaca":
-        return _with_system(row, _alpaca(row)), 0
-    prompt = _messages_or_text(row["prompt"], "user", "prompt", is_context=True)
-    prompt = _with_system(row, prompt)
-    return prompt + _messages_or_text(row["completion"], "assistant", "completion"), len(prompt)
+        return with_system(row, (*alpaca_prompt(row), _alpaca_answer(row))), 0
+    prompt = messages_or_text(row["prompt"], "user", "prompt", is_context=True)
+    prompt = with_system(row, prompt)
+    return prompt + messages_or_text(row["completion"], "assistant", "completion"), len(prompt)
 
 
-def _with_system(row: Mapping[str, Any], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def with_system(row: Mapping[str, Any], messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Return the messages behind the row's own `system` text, if it has one."""
     if not row.get("system"):
         return messages
@@ -120,14 +125,18 @@ def _with_system(row: Mapping[str, Any], messages: tuple[Message, ...]) -> tuple
     return messages
 
 
-def _alpaca(row: Mapping[str, Any]) -> tuple[Message, ...]:
+def alpaca_prompt(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the turns of an Alpaca row up to the instruction: its history, and the instruction with its input."""
     instruction = _text(row["instruction"], "instruction")
     extra = _text(row.get("input") or "", "input")
     return (
         *_history(row.get("history") or ()),
         Message(role="user", content=f"{instruction}\n\n{extra}" if extra.strip() else instruction),
-        Message(role="assistant", content=_text(row["output"], "output")),
     )
+
+
+def _alpaca_answer(row: Mapping[str, Any]) -> Message:
+    return Message(role="assistant", content=_text(row["output"], "output"))
 
 
 def _history(value: Any) -> Iterator[Message]:
@@ -141,15 +150,27 @@ def _history(value: Any) -> Iterator[Message]:
         yield Message(role="assistant", content=_text(pair[1], f"history {number}"))
 
 
-def _messages_or_text(value: Any, role: Role, field: str, *, is_context: bool = False) -> tuple[Message, ...]:
+def messages_or_text(value: Any, role: Role, field: str, *, is_context: bool = False) -> tuple[Message, ...]:
+    """Return a list of turns as messages, or a text as one message of the role."""
     if isinstance(value, str):
         return (Message(role=role, content=_text(value, field)),)
-    return _messages(value, "role", "content", is_context=is_context)
+    return messages_of(value, "role", "content", is_context=is_context)
 
 
-def _messages(
+def messages_of(
     value: Any, role_key: str, content_key: str, *, is_context: bool = False
 ) -> tuple[Message, ...]:
+    """Return a list of turns as messages.
+
+    Args:
+        value: the list.
+        role_key: where a turn has its role.
+        content_key: where it has its text.
+        is_context: whether no turn of it is trained on.
+
+    Raises:
+        ValueError: it is no such list, or has a part that a message cannot hold.
+    """
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("its list of messages is empty or not a list")
     messages = []
@@ -196,6 +217,11 @@ def _check(messages: tuple[Message, ...], num_context: int) -> None:
     trained = [i for i, m in enumerate(messages) if m.role == "assistant" and i >= num_context]
     if not trained:
         raise ValueError("it has no assistant turn to train on")
+    refuse_empty_turns(messages)
+
+
+def refuse_empty_turns(messages: tuple[Message, ...]) -> None:
+    """Raise where an assistant turn says nothing."""
     empty = next((i for i, m in enumerate(messages) if m.role == "assistant" and not m.content.strip()), None)
     if empty is not None:
         raise ValueError(f"message {empty}, an assistant turn, is empty")

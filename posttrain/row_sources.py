@@ -1,20 +1,22 @@
-"""The data sets of a training run: what a config says of each, and its rows as conversations.
+"""The data sets of a training run: what a config says of each, and its rows as conversations or pairs.
 
-All conversations of a source are held in memory: a few hundred bytes a row beside the row's own text.
+All rows of a source are held in memory: a few hundred bytes a row beside the row's own text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from lengthwise.config import ConfigError, option
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import RowSource, find_rows
-from lengthwise.rows import BadRow, converted
+from lengthwise.rows import BadRow, Row, converted
 from lengthwise.run_dir import InputFile
-from posttrain.row_formats import TrainRow, read_row
+
+R = TypeVar("R")
 
 
 @dataclass(kw_only=True)
@@ -54,11 +56,11 @@ class RefusedRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedSource:
+class LoadedSource(Generic[R]):
     """The rows of one source, the unreadable ones apart."""
 
     source: DataSource
-    rows: list[TrainRow]
+    rows: list[R]
     refused: list[RefusedRow]
     inputs: tuple[InputFile, ...] = ()
     """What was read, for the manifest."""
@@ -89,16 +91,16 @@ def data_sources(data: str | list[DataSource], *, field: str = "data") -> list[D
     return sources
 
 
-def load_source(source: DataSource, *, field: str = "data") -> LoadedSource:
-    """Read all rows of a source, in their order.
+def load_source(source: DataSource, read: Callable[[Row], R], *, field: str = "data") -> LoadedSource[R]:
+    """Read all rows of a source, in their order, with `read`, whose ValueError says why a row cannot be used.
 
     Raises:
         ConfigError: it cannot be found or opened, or belongs to an unfinished build, or holds no rows.
     """
     found = _find(source, field)
-    rows: list[TrainRow] = []
+    rows: list[R] = []
     refused: list[RefusedRow] = []
-    for row in converted(read_rows(found, field=field), read_row):
+    for row in converted(read_rows(found, field=field), read):
         if isinstance(row, BadRow):
             refused.append(
                 RefusedRow(

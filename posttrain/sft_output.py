@@ -9,8 +9,9 @@ from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.run_dir import RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
+from posttrain.prepared_rows import SourceCount
 from posttrain.run_log import mean_loss
-from posttrain.train_data import SourceCount, TrainingData
+from posttrain.train_data import TrainingData
 
 if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer

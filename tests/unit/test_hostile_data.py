@@ -17,6 +17,7 @@ from data_builders import run as build
 from evals import run as evaluate
 from evals import score
 from lengthwise.config import ConfigError
+from posttrain.row_formats import read_row
 from posttrain.row_sources import DataSource, load_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,10 +306,10 @@ def test_a_hostile_file_to_train_on(tmp_path, name):
     path = case.write(tmp_path)
     if case.refused:
         with pytest.raises(ConfigError, match=path.name) as error:
-            load_source(DataSource(path=str(path)))
+            load_source(DataSource(path=str(path)), read_row)
         assert case.refused in str(error.value)
         return
-    loaded = load_source(DataSource(path=str(path)))
+    loaded = load_source(DataSource(path=str(path)), read_row)
     assert len(loaded.rows) == case.num_good
     assert [(row.line, row.source) for row in loaded.refused] == [(n, str(path)) for n in case.bad]
     assert all(part in row.reason for part, row in zip(case.bad.values(), loaded.refused, strict=True))

@@ -12,9 +12,11 @@ import pytest
 
 from lengthwise.config import ConfigError
 from lengthwise.rows import Place, Row
+from posttrain.over_length import limit_length
+from posttrain.prepared_rows import draw_mixture
 from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_sources import DataSource, data_sources, load_source
-from posttrain.train_data import TokenRow, draw_mixture, header_lines, limit_length, prepare
+from posttrain.train_data import TokenRow, header_lines, prepare
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 
@@ -147,7 +149,7 @@ def test_unreadable_lines_are_named(tmp_path):
     file = tmp_path / "rows.jsonl"
     good = json.dumps({"messages": CHAT}).encode()
     file.write_bytes(b"\xef\xbb\xbf" + good + b"\n\n{broken\n\xff\xfe\n" + good)
-    loaded = load_source(DataSource(path=str(file)))
+    loaded = load_source(DataSource(path=str(file)), read_row)
     assert [r.line for r in loaded.rows] == [1, 5]
     assert [(r.line, r.reason.split(":")[0]) for r in loaded.refused] == [
         (3, "not valid JSON"),
@@ -163,7 +165,7 @@ def test_reads_json_lists_and_parquet(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     for name in ("rows.json", "rows.parquet"):
-        assert len(load_source(DataSource(path=str(tmp_path / name))).rows) == 2
+        assert len(load_source(DataSource(path=str(tmp_path / name)), read_row).rows) == 2
 
 
 def test_a_build_is_a_parent(tmp_path):
@@ -172,7 +174,7 @@ def test_a_build_is_a_parent(tmp_path):
     with pytest.raises(ConfigError, match=r"data: .* has not finished\. Run its command again"):
         data_sources(str(tmp_path))
     (tmp_path / "manifest.json").write_text('{"job": "build"}', encoding="utf-8")
-    loaded = load_source(*data_sources(str(tmp_path)))
+    loaded = load_source(data_sources(str(tmp_path))[0], read_row)
     assert loaded.run_folder == tmp_path
     assert [read.path for read in loaded.inputs] == [str(tmp_path / "data.jsonl")]
 
