@@ -4,8 +4,9 @@
 
 DIR holds alpaca_en_demo.json, dpo_en_demo.json and gsm8k_train.jsonl, of which `sft_throughput.py` makes its rows. For
 each seed both sides train LoRA on the embedded model for one epoch over the same rows, hence on the same tokens: stock
-TRL on rows in random order, ours on the smallest token budget that needs no more steps an epoch. The held-out rows, the same for all, are cut at the quartiles of their lengths; the loss of a bin is the mean over its
-supervised tokens. Seeds decide the order of the rows and the adapter's start, and are shared by both sides.
+TRL on rows in random order, ours on the smallest token budget that needs no more steps an epoch. The held-out rows, the
+same for all, are cut at the quartiles of their lengths; the loss of a bin is the mean over its supervised tokens. Seeds
+decide the order of the rows and the adapter's start, and are shared by both sides.
 
 A bin differs only by noise where the interval of the mean difference (t, over seeds) holds 0; the table says so. The
 last line is one JSON object.
