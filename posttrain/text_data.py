@@ -1,0 +1,281 @@
+"""From plain texts to sequences of 2^i tokens, each of one text (arXiv 2405.13226): data for continued pretraining.
+
+A text ends with the end-of-text token, and every token carries loss, but for the first of each sequence, which nothing
+precedes. No other token is added: no beginning-of-text token, and no chat template. The length limit does not apply:
+a text of any length is cut, without a gap or an overlap. What is left of a text below the smallest sequence is in no
+sequence; it is counted, and written to dropped.jsonl, as is a text that has none.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from lengthwise.config import ConfigError
+from lengthwise.records import digest
+from lengthwise.row_values import row_id, shown_keys
+from lengthwise.rows import Row
+from posttrain.curriculum import DecompositionOptions
+from posttrain.prepared_rows import PreparedRows, count_lines, prepare_rows
+from posttrain.row_formats import TrainRow
+from posttrain.row_sources import DataSource, RefusedRow
+from posttrain.train_data import TokenRow, TrainingData
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+    from posttrain.curricula.dataset_decomposition import Decomposition
+
+_BATCH_ROWS = 256
+LARGEST_LOG2 = 13
+"""The longest sequences of the paper have 8192 tokens."""
+_LARGE_LOSS = 0.05
+"""Share of the tokens in no sequence above which a warning is due."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRow:
+    """A plain text, and where it came from."""
+
+    id: str
+    source: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text as tokens, the end-of-text token last."""
+
+    row: TextRow
+    input_ids: np.ndarray
+    """Shape [T], int32."""
+
+    @property
+    def length(self) -> int:
+        """Its number of tokens."""
+        return len(self.input_ids)
+
+    @property
+    def num_supervised(self) -> int:
+        """Tokens that carry loss: all."""
+        return len(self.input_ids)
+
+    def cut(self, max_length: int) -> Self:
+        """Return the first `max_length` tokens; no text is over a limit, so nobody asks."""
+        return replace(self, input_ids=self.input_ids[:max_length])
+
+
+@dataclass(slots=True)
+class TextData(TrainingData):
+    """Sequences of decomposed texts, and the account of what is in none."""
+
+    num_texts: int = 0
+    num_texts_left_out: int = 0
+    num_tokens_left_out: int = 0
+    shortest: int = 1
+    """Tokens of the smallest sequences that there may be."""
+
+
+def read_text(given: Row) -> TextRow:
+    """Turn a row with a column `text` into a plain text.
+
+    Raises:
+        ValueError: it has none.
+    """
+    text = given.values.get("text")
+    if not isinstance(text, str):
+        raise ValueError(
+            f"it has no text (its columns: {shown_keys(given.values)}), and dataset_decomposition cuts plain texts "
+            "only: a conversation would lose its question; for conversations set curriculum: {name: length_buckets}"
+        )
+    return TextRow(
+        id=row_id(given.values.get("id")) or digest(text)[:16],
+        source=given.place.source,
+        line=given.place.number,
+        text=text,
+    )
+
+
+def largest_log2(options: DecompositionOptions, *, max_length: int, max_tokens: int | None) -> int:
+    """Return the power of the longest sequences.
+
+    Args:
+        options: the curriculum's options.
+        max_length: tokens of the longest row.
+        max_tokens: tokens of a batch, where the config says.
+
+    Raises:
+        ConfigError: the config's power is beyond them, or the default below the smallest sequence.
+    """
+    most = min(max_length, max_tokens or max_length)
+    by = "max_length" if most == max_length else "batching.max_tokens"
+    found = min(LARGEST_LOG2, most.bit_length() - 1) if options.max_log2 is None else options.max_log2
+    if 1 << found > most:
+        raise ConfigError(
+            f"curriculum.max_log2 is {found}, sequences of {1 << found:,} tokens, but {by} is {most:,}: "
+            f"set it to {most.bit_length() - 1} at most"
+        )
+    if found < options.min_log2:
+        raise ConfigError(
+            f"curriculum.min_log2 is {options.min_log2}, sequences of {1 << options.min_log2:,} tokens, but {by} is "
+            f"{most:,}: set it to {found} at most"
+        )
+    return found
+
+
+def prepare_texts(
+    sources: Sequence[DataSource],
+    tokenizer: PreTrainedTokenizerBase,
+    options: DecompositionOptions,
+    *,
+    max_log2: int,
+    on_bad_row: Literal["raise", "drop"],
+    mixture_rows: int | None,
+    seed: int,
+) -> TextData:
+    """Read, tokenise, mix and cut texts.
+
+    Args:
+        sources: where they are.
+        tokenizer: the model's.
+        options: how they are cut.
+        max_log2: the longest sequences have 2^max_log2 tokens.
+        on_bad_row: what becomes of rows without a text.
+        mixture_rows: texts to draw, where the sources have weights.
+        seed: of the drawing, and of the cuts of over-long texts.
+
+    Raises:
+        ConfigError: unreadable rows where the policy is `raise`, no end-of-text token, or nothing to train on.
+    """
+    from posttrain.curricula.dataset_decomposition import decompose
+
+    data = prepare_rows(
+        sources,
+        read=read_text,
+        tokenize=partial(tokenize_texts, tokenizer=tokenizer, end=end_of_text_id(tokenizer, options.end_of_text)),
+        max_length=sys.maxsize,
+        over_length="raise",
+        on_bad_row=on_bad_row,
+        mixture_rows=mixture_rows,
+        seed=seed,
+    )
+    cuts = decompose(
+        [document.length for document in data.rows],
+        min_log2=options.min_log2,
+        max_log2=max_log2,
+        over_long=options.over_long,
+        seed=seed,
+    )
+    return _sequences(data, cuts, shortest=1 << options.min_log2)
+
+
+def tokenize_texts(
+    rows: Sequence[TextRow], tokenizer: PreTrainedTokenizerBase, *, end: int
+) -> tuple[list[Document], list[RefusedRow]]:
+    """Return the texts as tokens, with the end-of-text token; none is refused."""
+    import numpy as np
+
+    found = []
+    for start in range(0, len(rows), _BATCH_ROWS):
+        part = rows[start : start + _BATCH_ROWS]
+        encoded: Any = tokenizer([row.text for row in part], add_special_tokens=False, verbose=False)
+        found += [
+            Document(row, np.array([*ids, end], dtype=np.int32))
+            for row, ids in zip(part, encoded["input_ids"], strict=True)
+        ]
+    return found, []
+
+
+def end_of_text_id(tokenizer: PreTrainedTokenizerBase, token: str | None) -> int:
+    """Return the id of the token that ends a text.
+
+    Raises:
+        ConfigError: the tokenizer does not know it, or has no end of sequence.
+    """
+    if token is None:
+        found: Any = tokenizer.eos_token_id
+        if found is None:
+            raise ConfigError(
+                "curriculum.end_of_text: the tokenizer has no end-of-sequence token: name the token that ends a text"
+            )
+        return int(found)
+    vocabulary = tokenizer.get_vocab()
+    if token not in vocabulary:
+        raise ConfigError(
+            f"curriculum.end_of_text is {token!r}, which is no token of the model's vocabulary: name one, or leave it "
+            f"out for {tokenizer.eos_token!r}"
+        )
+    return vocabulary[token]
+
+
+def text_lines(data: TextData) -> Iterator[str]:
+    """Say what texts became, what is left out first of all."""
+    yield from count_lines(data.counts)
+    powers = sorted({row.length for row in data.rows})
+    yield (
+        f"rows        {len(data.rows):,} sequences of {powers[0]:,} to {powers[-1]:,} tokens from "
+        f"{data.num_texts:,} texts, {data.num_tokens:,} tokens, all supervised"
+    )
+    left_out = data.num_tokens_left_out
+    if left_out:
+        share = left_out / (left_out + data.num_tokens)
+        yield (
+            f"{'WARNING   ' if share > _LARGE_LOSS else 'left out  '}  {left_out:,} tokens ({share:.1%}) at the texts' "
+            f"ends, below {data.shortest:,} tokens, are in no sequence, among them {data.num_texts_left_out:,} whole "
+            "texts; lower curriculum.min_log2 to train on more"
+        )
+
+
+def _sequences(data: PreparedRows[Document], cuts: Decomposition, *, shortest: int) -> TextData:
+    """Return the cuts as rows to train on, and the account with what they left out."""
+    documents = data.rows
+    rows = []
+    for document, start, end in cuts.spans.tolist():
+        text, ids = documents[document].row, documents[document].input_ids[start:end]
+        origin = TrainRow(id=f"{text.id}:{start}", source=text.source, line=text.line, messages=())
+        rows.append(TokenRow(origin, ids, ids))
+    if not rows:
+        raise ConfigError(f"data: no text has {shortest:,} tokens: lower curriculum.min_log2")
+    whole = {document for document, start, _ in cuts.left_out.tolist() if start == 0}
+    drawn = iter(range(len(documents)))
+    for count in data.counts:
+        places = [next(drawn) for _ in range(count.drawn)]
+        too_short = {
+            (documents[place].row.source, documents[place].row.line) for place in places if place in whole
+        }
+        count.drawn -= sum(place in whole for place in places)
+        count.usable -= len(too_short)
+    return TextData(
+        rows,
+        [*data.refused, *_left_out(documents, cuts)],
+        data.counts,
+        data.sources,
+        num_texts=len(documents) - len(whole),
+        num_texts_left_out=len(whole),
+        num_tokens_left_out=cuts.num_tokens_left_out,
+        shortest=shortest,
+    )
+
+
+def _left_out(documents: Sequence[Document], cuts: Decomposition) -> list[RefusedRow]:
+    """Return a record of each text whose end is in no sequence, once however often the text was drawn."""
+    found: dict[tuple[str, int], RefusedRow] = {}
+    for document, start, end in cuts.left_out.tolist():
+        text = documents[document].row
+        record = RefusedRow(
+            id=text.id,
+            source=text.source,
+            line=text.line,
+            outcome="truncated" if start else "rejected",
+            reason="below_min_log2",
+            num_tokens=end,
+            num_supervised_tokens=end,
+            num_kept_tokens=start,
+        )
+        found.setdefault((text.source, text.line), record)
+    return list(found.values())
