@@ -29,6 +29,11 @@ class BatchOrder(Protocol):
         """Padded tokens of a batch."""
         ...
 
+    @property
+    def num_repeated(self) -> int:
+        """Rows that an epoch has twice, since there are fewer than processes to give them to."""
+        ...
+
     def epoch(self, seed: int, epoch: int) -> list[list[Batch]]:
         """Return the batches of an epoch, in their order: of each forward pass the batch of each process."""
         ...

@@ -113,8 +113,6 @@ def _bucket_lines(
         shown = f"{passes[-1]:,}" if passes[0] == passes[-1] else f"{passes[-1]:,} or {passes[0]:,}"
         plural = "s" if order.cycles > 1 else ""
         yield f"curriculum  {name}: {order.odds}, {order.cycles} cycle{plural} an epoch of {shown} batches"
-    if order.num_repeated:
-        yield f"{_INDENT}{order.num_repeated} rows come twice, since cycles have fewer than processes need"
     ranges = _ranges(order, seed)
     for (shortest, longest), number, share in zip(
         ranges, order.bucket_sizes(0), order.emptying_shares().tolist(), strict=True

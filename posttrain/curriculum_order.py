@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.config import ConfigError
@@ -58,6 +58,7 @@ def curriculum_order(
     *,
     sources: Sequence[Hashable],
     run: RunLength,
+    seed: int,
     scores: Sequence[float] | None = None,
 ) -> BatchOrder:
     """Return the order of batches that a config asks for.
@@ -68,6 +69,7 @@ def curriculum_order(
         budget: the batches without a curriculum; of sequences where texts are decomposed.
         sources: shape [N], where each row is from.
         run: how long the run is.
+        seed: of the run's order.
         scores: shape [N], how hard each row is, where they are a column or already known; else None.
 
     Raises:
@@ -81,18 +83,22 @@ def curriculum_order(
             return _decomposed(curriculum, batching, budget, labels, run)
         if isinstance(curriculum, WindowOptions):
             return _window(curriculum, budget, run)
-        return _cyclical(curriculum, budget, run, scores)
+        return _cyclical(curriculum, budget, run, scores, seed)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"curriculum: {error}") from error
 
 
-def order_identity(order: BatchOrder) -> dict[str, Any]:
-    """Return what decides an order beside its rows' lengths, as plain data for a resumed run to compare.
+def order_identity(order: BatchOrder) -> dict[str, Any] | None:
+    """Return what decides a curriculum beside its rows' lengths, as plain data for a resumed run to compare.
 
-    Long lists (sources, scores) go as digests.
+    Long lists (sources, scores) go as digests. None for a token budget alone.
     """
+    from posttrain.token_budget import TokenBudget
+
+    if isinstance(order, TokenBudget):
+        return None
     found: dict[str, Any] = {"order": type(order).__name__}
     parts = [order, schedule] if (schedule := getattr(order, "schedule", None)) is not None else [order]
     for part in parts:
@@ -103,6 +109,31 @@ def order_identity(order: BatchOrder) -> dict[str, Any]:
             elif value is None or isinstance(value, bool | int | float | str):
                 found[field.name] = value
     return found
+
+
+def with_losses(order: CyclicalOrder, losses: Sequence[float], *, seed: int) -> CyclicalOrder:
+    """Return the order of a run whose rows' losses were not known before.
+
+    Args:
+        order: the order without them.
+        losses: shape [N].
+        seed: of the run's order.
+
+    Raises:
+        ConfigError: the run would not see all rows.
+    """
+    return _all_seen(replace(order, values=losses), seed)
+
+
+def _all_seen(order: CyclicalOrder, seed: int) -> CyclicalOrder:
+    """Return the order, if its run sees all rows; long rows in the parts before may make these longer than planned."""
+    unseen = order.num_unseen(seed)
+    if unseen:
+        raise ConfigError(
+            f"curriculum: the run ends before {unseen:,} of {len(order.budget.lengths):,} rows have come: raise "
+            "num_train_epochs or max_steps"
+        )
+    return order
 
 
 def _length_buckets(
@@ -176,11 +207,11 @@ def _window(options: WindowOptions, budget: TokenBudget, run: RunLength) -> Comp
 
 
 def _cyclical(
-    options: CyclicalOptions, budget: TokenBudget, run: RunLength, scores: Sequence[float] | None
+    options: CyclicalOptions, budget: TokenBudget, run: RunLength, scores: Sequence[float] | None, seed: int
 ) -> CyclicalOrder:
     from posttrain.curricula.cyclical_order import CyclicalOrder
 
-    return CyclicalOrder(
+    order = CyclicalOrder(
         budget=budget,
         num_steps=run.steps(budget.steps_per_epoch),
         values=[float(n) for n in budget.lengths] if options.score == "length" else scores,
@@ -188,6 +219,7 @@ def _cyclical(
         start=options.start,
         alpha=options.alpha,
     )
+    return order if order.values is None else _all_seen(order, seed)
 
 
 def settled_cycles(odds: Odds, cycles: int | None, steps_per_epoch: int) -> tuple[Odds, int]:

@@ -45,42 +45,54 @@ def read_scored_row(given: Row, *, column: str) -> TrainRow:
     return replace(read_row(given), score=float(value))
 
 
-def base_model_losses(
-    folder: Path, model: ModelRef, rows: Sequence[TokenRow], *, goes_on: bool, max_tokens: int, **how: Any
-) -> list[float]:
-    """Return the base model's mean loss on the supervised tokens of each row, computed once for a run.
-
-    Every process loads the base model whole, computes the losses of its share of the rows, and frees it again.
+def kept_losses(folder: Path, model: ModelRef, rows: Sequence[TokenRow], *, goes_on: bool) -> list[float] | None:
+    """Return the losses that a run has kept; None where they are to be computed.
 
     Args:
-        folder: the run's folder, where they are kept.
-        model: the base.
+        folder: the run's folder.
+        model: the base model.
         rows: all rows of the run.
         goes_on: whether the run goes on from a checkpoint, and so has to find them.
-        max_tokens: padded tokens of a forward pass.
-        how: passed on to `losses_of`: dtype, device, trust_remote_code.
 
     Raises:
         ConfigError: the run goes on, and its losses are gone or of other rows.
     """
-    from accelerate.utils import gather_object
-
     file, key = folder / SCORES, _key(model, rows)
-    kept = _kept(file, key)
-    if kept is not None:
-        return kept
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    if all(found.get(name) == value for name, value in key.items()):
+        return found["losses"]
     if goes_on:
         raise ConfigError(
             f"curriculum.score is loss, and {file} is gone, or was made of other rows or another base model: restore "
             "it, or choose another --name"
         )
-    rank, processes = _rank()
-    share = losses_of(model.path, rows[rank::processes], max_tokens=max_tokens, **how)
-    numbers = list(range(len(rows)))[rank::processes]
+    return None
+
+
+def keep_losses(folder: Path, model: ModelRef, rows: Sequence[TokenRow], **how: Any) -> list[float]:
+    """Compute the base model's mean loss on the supervised tokens of each row, and keep it for a resume.
+
+    Every process loads the base model whole, computes the losses of its share of the rows, and frees it again.
+
+    Args:
+        folder: the run's folder, where they are kept.
+        model: the base model.
+        rows: all rows of the run.
+        how: the other arguments of `losses_of`.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    state = PartialState()
+    numbers = range(state.process_index, len(rows), state.num_processes)
+    share = losses_of(model.path, [rows[number] for number in numbers], **how)
     found = dict(gather_object(list(zip(numbers, share, strict=True))))
     losses = [found[number] for number in range(len(rows))]
-    if rank == 0:
-        atomic_write(file, json.dumps({**key, "losses": losses}) + "\n")
+    if state.is_main_process:
+        atomic_write(folder / SCORES, json.dumps({**_key(model, rows), "losses": losses}) + "\n")
     return losses
 
 
@@ -145,20 +157,3 @@ def _key(model: ModelRef, rows: Sequence[TokenRow]) -> dict[str, str]:
         sha.update(row.input_ids.tobytes())
         sha.update(row.labels.tobytes())
     return {"model": model.identity, "rows": sha.hexdigest()}
-
-
-def _kept(file: Path, key: dict[str, str]) -> list[float] | None:
-    """Return the losses in a file, if they are those of the key."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found["losses"] if all(found.get(name) == value for name, value in key.items()) else None
-
-
-def _rank() -> tuple[int, int]:
-    """Return this process's number and how many there are."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    return state.process_index, state.num_processes

@@ -21,6 +21,7 @@ from lengthwise.schemas import load_schema
 from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
 from posttrain.batching import Batching, check_batching
+from posttrain.curriculum import Curriculum, check_curriculum, read_curriculum
 from posttrain.length_eval import LengthEval, check_length_eval
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
@@ -85,6 +86,11 @@ class SFTJob:
         default_factory=Batching,
         help="how rows become batches: {name: padded, token_budget or packed, max_tokens}",
     )
+    curriculum: dict[str, Any] | None = option(
+        None,
+        help="in which order lengths come, with batching: {name: token_budget}: {name: length_buckets, "
+        "dataset_decomposition, competence_window or cyclical, its options}",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
         "auto",
         help="type of the loaded weights; auto: float32, or bfloat16 for LoRA where the hardware has it",
@@ -110,6 +116,9 @@ class SFTJob:
             self.trainer = {**self.trainer, "packing": True}
         check_trainer_keys(self.trainer)
         check_batching(self.batching, self.trainer)
+        check_curriculum(
+            self.length_curriculum, self.batching, train_on=self.train_on, trainer=self.trainer
+        )
         for key in ("max_length", "mixture_rows"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -127,6 +136,11 @@ class SFTJob:
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
         if self.trainer.get("load_best_model_at_end") and not wants_eval:
             raise ValueError("load_best_model_at_end is set, but nothing is evaluated: set eval_strategy too")
+
+    @property
+    def length_curriculum(self) -> Curriculum | None:
+        """The field `curriculum`, read."""
+        return read_curriculum(self.curriculum)
 
     @property
     def also_decisive(self) -> frozenset[str]:

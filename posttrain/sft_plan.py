@@ -8,7 +8,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,15 @@ from lengthwise.run_dir import InputFile
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
-from posttrain.batching import real_token_frac, token_budget
+from posttrain.batching import real_token_frac
+from posttrain.curriculum import CyclicalOptions, DecompositionOptions
+from posttrain.curriculum_lines import context_line
+from posttrain.curriculum_order import order_identity
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
+from posttrain.run_batches import batches_lines, run_batches
+from posttrain.text_data import TextData, largest_log2, prepare_texts, text_lines
 from posttrain.train_data import TrainingData, header_lines, prepare
 
 if TYPE_CHECKING:
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from posttrain.sft import SFTJob
-    from posttrain.token_budget import TokenBudget
+    from posttrain.batch_order import BatchOrder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +52,7 @@ class Plan:
     eval_data: TrainingData | None
     args: SFTConfig
     layout: BatchLayout
-    budget: TokenBudget | None
+    budget: BatchOrder | None
     """The batches of the training, where they are ours."""
     checkpoint: Path | None
 
@@ -76,6 +81,7 @@ class Plan:
             "precision": f"weights {dtype}, autocast {autocast}",
             "layout": self.layout.to_dict(),
             "token_budget": None if self.budget is None else self.budget.max_tokens,
+            "curriculum": None if self.budget is None else order_identity(self.budget),
         }
 
 
@@ -95,7 +101,12 @@ def plan_training(
         )
     trusts = bool(job.trainer.get("trust_remote_code", False))
     model = find_base(job.model)
-    tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
+    tokenizer = load_tokenizer(
+        model,
+        chat_template_path=job.chat_template_path,
+        trust_remote_code=trusts,
+        needs_template=not isinstance(job.length_curriculum, DecompositionOptions),
+    )
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     attention = plan_attention(job, model)
     args = _trainer_args(job, folder, max_length, attention)
@@ -108,7 +119,7 @@ def plan_training(
         limit_from=limit_from,
         attention=attention,
         data=data,
-        eval_data=_prepare(job, eval_sources, tokenizer, max_length) if eval_sources else None,
+        eval_data=_prepare(job, eval_sources, tokenizer, max_length, is_eval=True) if eval_sources else None,
         args=args,
         layout=BatchLayout(
             num_rows=len(data.rows),
@@ -117,12 +128,14 @@ def plan_training(
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         ),
-        budget=token_budget(
+        budget=run_batches(
+            job.length_curriculum,
             job.batching,
-            [len(row.input_ids) for row in data.rows],
-            rows=args.train_batch_size,
-            num_processes=args.world_size,
-            accumulation=args.gradient_accumulation_steps,
+            data.rows,
+            args=args,
+            folder=folder,
+            model=model,
+            goes_on=checkpoint is not None,
         ),
         checkpoint=checkpoint,
     )
@@ -151,14 +164,21 @@ def header(job: SFTJob, plan: Plan) -> list[str]:
     return [
         f"sft         {plan.folder}: {job.method} of {job.model}, weights in {_dtype(job)}, "
         f"{_devices(plan.args)}",
-        *header_lines(
-            plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
-        ),
+        *_rows(job, plan),
         *_batches(job, plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
         *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),
     ]
+
+
+def _rows(job: SFTJob, plan: Plan) -> Iterator[str]:
+    """Say what is trained on, and what is not."""
+    if isinstance(plan.data, TextData):
+        return text_lines(plan.data)
+    return header_lines(
+        plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
+    )
 
 
 def _batches(job: SFTJob, plan: Plan) -> list[str]:
@@ -171,19 +191,11 @@ def _batches(job: SFTJob, plan: Plan) -> list[str]:
         size = plan.layout.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [
+            context_line(lengths),
             f"batches     padded: {size} rows as they come, about {real_token_frac(lengths, batches):.0%} of their "
             "tokens are no padding"
         ]
-    batches = [batch for batches in plan.budget.epoch(job.seed, 0) for batch in batches]
-    line = (
-        f"batches     token_budget: {len(batches):,} of at most {plan.budget.max_tokens:,} tokens, "
-        f"{real_token_frac(lengths, batches):.1%} of them no padding"
-    )
-    if plan.budget.num_over:
-        line += f"; {plan.budget.num_over:,} longer rows are a batch each"
-    if plan.budget.num_repeated:
-        line += f"; {plan.budget.num_repeated} rows come twice, since there are fewer than processes"
-    return [line]
+    return list(batches_lines(plan.budget, job.length_curriculum, plan.data.rows, plan.args))
 
 
 def plan_attention(job: SFTJob, model: ModelRef) -> Attention:
@@ -227,8 +239,24 @@ def _trainer_args(job: SFTJob, folder: Path, max_length: int, attention: Attenti
 
 
 def _prepare(
-    job: SFTJob, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int
+    job: SFTJob,
+    sources: Sequence[DataSource],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    is_eval: bool = False,
 ) -> TrainingData:
+    curriculum = job.length_curriculum
+    if isinstance(curriculum, DecompositionOptions):
+        return prepare_texts(
+            sources,
+            tokenizer,
+            curriculum,
+            max_log2=largest_log2(curriculum, max_length=max_length, max_tokens=job.batching.max_tokens),
+            on_bad_row=job.on_bad_row,
+            mixture_rows=job.mixture_rows,
+            seed=job.seed,
+        )
     return prepare(
         sources,
         tokenizer,
@@ -238,6 +266,7 @@ def _prepare(
         train_on=job.train_on,
         mixture_rows=job.mixture_rows,
         seed=job.seed,
+        score_column=curriculum.column if isinstance(curriculum, CyclicalOptions) and not is_eval else None,
     )
 
 
@@ -268,6 +297,11 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
             f"{now['token_budget']}: set it as it was, or choose another --name"
         )
     check_resumable(BatchLayout(**before["layout"]), plan.layout, bound_by=bound_by)
+    if before.get("curriculum") != now["curriculum"]:
+        raise ConfigError(
+            f"curriculum: {plan.folder} was begun with {before.get('curriculum')}, now it is {now['curriculum']}: go "
+            "on with the settings and the data files it began with, or choose another --name"
+        )
 
 
 def _bound_by(job: SFTJob, model: ModelRef, checkpoint: Path) -> str | None:

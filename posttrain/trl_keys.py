@@ -13,7 +13,8 @@ MANAGED = {
     "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
     "dataset_kwargs": "the data is prepared here",
     "dataset_num_proc": "the data is prepared here",
-    "dataset_text_field": "rows are conversations; give an untemplated text as prompt and completion",
+    "dataset_text_field": "rows are conversations, or plain texts in the column text with curriculum: {name: "
+    "dataset_decomposition}",
     "do_eval": "eval_strategy says when to evaluate",
     "do_predict": "this job only trains",
     "do_train": "this job only trains",

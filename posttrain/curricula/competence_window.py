@@ -72,6 +72,11 @@ class CompetenceWindow:
         return self.budget.num_batches
 
     @property
+    def num_repeated(self) -> int:
+        """Rows that an epoch of the budget has twice, where there are fewer rows than processes."""
+        return self.budget.num_repeated
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch; the last one may have fewer batches."""
         return self.budget.steps_per_epoch

@@ -42,6 +42,11 @@ class DecomposedOrder:
         return self.schedule.num_steps * self.accumulation
 
     @property
+    def num_repeated(self) -> int:
+        """None: what fills no step is left out."""
+        return 0
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
         return self.num_batches // self.accumulation

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from posttrain.step_rows import StepRows
-    from posttrain.token_budget import Batch, TokenBudget
+    from posttrain.batch_order import BatchOrder
+    from posttrain.token_budget import Batch
 
 
 class TokenBudgetSampler(BatchRebalanceSampler):
@@ -25,7 +26,7 @@ class TokenBudgetSampler(BatchRebalanceSampler):
     the processes.
     """
 
-    def __init__(self, budget: TokenBudget, *, seed: int, rank: int) -> None:  # pyright: ignore[reportMissingSuperCall]
+    def __init__(self, budget: BatchOrder, *, seed: int, rank: int) -> None:  # pyright: ignore[reportMissingSuperCall]
         """Deal the batches of `budget`; those of `rank` are this process's."""
         self.budget = budget
         self.seed = seed
@@ -56,7 +57,7 @@ class LengthSFTTrainer(SFTTrainer):
     def __init__(
         self,
         *args: Any,
-        token_budget: TokenBudget | None = None,
+        token_budget: BatchOrder | None = None,
         step_rows: StepRows | None = None,
         **kwargs: Any,
     ) -> None:

@@ -29,7 +29,7 @@ def make(curriculum, rows, *, max_tokens=2000, num_epochs=1.0, max_steps=-1, bat
     budget = TokenBudget(lengths=rows, max_tokens=max_tokens)
     run = RunLength(max_steps=max_steps, num_epochs=num_epochs)
     return curriculum_order(
-        curriculum, batching, budget, **{"sources": ["a"] * len(rows), "run": run, **more}
+        curriculum, batching, budget, **{"sources": ["a"] * len(rows), "run": run, "seed": 0, **more}
     )
 
 
