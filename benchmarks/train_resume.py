@@ -125,7 +125,9 @@ def write_rows(file: Path, number: int, *, as_texts: bool = False) -> None:
     """Write short conversations, or plain texts, of different lengths."""
     counts = [" ".join(map(str, range(1, i + 2))) for i in range(number)]
     if as_texts:  # no two alike, so that each sequence has a name of its own
-        lines = [{"id": f"row-{i}", "text": f"{i} times {counts[i]}: {counts[-1 - i]}"} for i in range(number)]
+        lines = [
+            {"id": f"row-{i}", "text": f"{i} times {counts[i]}: {counts[-1 - i]}"} for i in range(number)
+        ]
     else:
         lines = [
             {"id": f"row-{i}", "prompt": f"Count to {i + 1}.", "completion": counts[i]} for i in range(number)

@@ -54,7 +54,8 @@ class DecompositionOptions:
         "released", help="released: odds times a bucket's steps, as the paper's code; paper: odds alone"
     )
     min_log2: int = option(
-        8, help="the shortest sequences have 2^min_log2 tokens; what is left of a text below is counted and left out"
+        8,
+        help="the shortest sequences have 2^min_log2 tokens; what is left of a text below is counted and left out",
     )
     max_log2: int | None = option(
         None, help="the longest have 2^max_log2; default: 13, or what max_length and the batch allow"
@@ -85,9 +86,7 @@ class WindowOptions:
         "p10", help="longest row at first: p0 to p100 (a percentile of the rows' lengths), max, or tokens"
     )
     end: str | int = option("max", help="longest row once the window is open, likewise")
-    until: float = option(
-        0.5, help="the share of the run after which the window is open; above 0, at most 1"
-    )
+    until: float = option(0.5, help="the share of the run after which the window is open; above 0, at most 1")
     shape: Shape = option("log", help="how it grows: linear, log or sqrt")
 
     def __post_init__(self) -> None:

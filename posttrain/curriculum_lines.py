@@ -103,9 +103,7 @@ def source_lines(buckets: Sequence[int], sources: Sequence[Hashable]) -> Iterato
         )
 
 
-def _bucket_lines(
-    name: str, options: LengthBucketsOptions, order: LengthBuckets, seed: int
-) -> Iterator[str]:
+def _bucket_lines(name: str, options: LengthBucketsOptions, order: LengthBuckets, seed: int) -> Iterator[str]:
     if order.odds != options.odds:
         yield f"curriculum  {name}: {too_few_steps(options.odds, order.steps_per_epoch)}"
     else:
@@ -181,8 +179,8 @@ def _run_lines(passes: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> Ite
 
     for span in class_spans(passes, lengths, NUM_CLASSES):
         yield (
-            f"{_INDENT}{span.shortest:,} to {span.longest:,} tokens: {span.num_passes:,} batches, from {span.first:.1%} "
-            f"on, used up after {span.last:.1%} of the run"
+            f"{_INDENT}{span.shortest:,} to {span.longest:,} tokens: {span.num_passes:,} batches, from "
+            f"{span.first:.1%} on, used up after {span.last:.1%} of the run"
         )
     tenths = ", ".join(f"{value:,.0f}" for value in mean_lengths(passes, lengths, 10))
     yield f"{_INDENT}mean length, over tokens, in each tenth of the run: {tenths}"

@@ -240,8 +240,8 @@ def _check_run(odds: Odds, cycles: int, steps_per_epoch: int, run: RunLength) ->
     steps, needed = run.steps(steps_per_epoch), math.ceil(2 * steps_per_epoch / cycles)
     if is_ordered(odds) and steps < needed:
         raise ConfigError(
-            f"max_steps: the run has {steps:,} steps, but two cycles of odds {odds} have {needed:,}: with fewer, lengths "
-            "would only drift one way; train longer, raise curriculum.cycles, or set curriculum.odds: natural"
+            f"max_steps: the run has {steps:,} steps, but two cycles of odds {odds} have {needed:,}: with fewer, "
+            "lengths would only drift one way; train longer, raise curriculum.cycles, or set curriculum.odds: natural"
         )
 
 

@@ -37,15 +37,16 @@ def read_scored_row(given: Row, *, column: str) -> TrainRow:
         ValueError: the conversation cannot be read, or the column holds no number of at least 0.
     """
     value = given.values.get(column)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(
             f"curriculum.column is {column!r}, and the row has {shown(value)} there: it needs a number of at least 0"
         )
     return replace(read_row(given), score=float(value))
 
 
-def kept_losses(folder: Path, model: ModelRef, rows: Sequence[TokenRow], *, goes_on: bool) -> list[float] | None:
+def kept_losses(
+    folder: Path, model: ModelRef, rows: Sequence[TokenRow], *, goes_on: bool
+) -> list[float] | None:
     """Return the losses that a run has kept; None where they are to be computed.
 
     Args:

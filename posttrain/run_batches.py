@@ -114,9 +114,11 @@ def batches_lines(
 
     lengths, seed = [row.length for row in rows], order_seed(args)
     yield context_line(lengths)
-    waits = isinstance(order, CyclicalOrder) and order.values is None
-    shown = order.budget.epoch(seed, 0) if waits else order.epoch(seed, 0)
-    batches = [batch for batches in shown for batch in batches]
+    if isinstance(order, CyclicalOrder) and order.values is None:
+        passes = order.budget.epoch(seed, 0)  # its mini-epochs wait for the losses
+    else:
+        passes = order.epoch(seed, 0)
+    batches = [batch for batches in passes for batch in batches]
     line = (
         f"batches     token_budget: {len(batches):,} of at most {order.max_tokens:,} tokens, "
         f"{real_token_frac(lengths, batches):.1%} of them no padding"

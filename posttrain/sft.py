@@ -116,9 +116,7 @@ class SFTJob:
             self.trainer = {**self.trainer, "packing": True}
         check_trainer_keys(self.trainer)
         check_batching(self.batching, self.trainer)
-        check_curriculum(
-            self.length_curriculum, self.batching, train_on=self.train_on, trainer=self.trainer
-        )
+        check_curriculum(self.length_curriculum, self.batching, train_on=self.train_on, trainer=self.trainer)
         for key in ("max_length", "mixture_rows"):
             value = getattr(self, key)
             if value is not None and value < 1:

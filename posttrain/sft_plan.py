@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl.trainer.sft_config import SFTConfig
 
-    from posttrain.sft import SFTJob
     from posttrain.batch_order import BatchOrder
+    from posttrain.sft import SFTJob
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +193,7 @@ def _batches(job: SFTJob, plan: Plan) -> list[str]:
         return [
             context_line(lengths),
             f"batches     padded: {size} rows as they come, about {real_token_frac(lengths, batches):.0%} of their "
-            "tokens are no padding"
+            "tokens are no padding",
         ]
     return list(batches_lines(plan.budget, job.length_curriculum, plan.data.rows, plan.args))
 

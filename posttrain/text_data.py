@@ -157,7 +157,9 @@ def prepare_texts(
     data = prepare_rows(
         sources,
         read=read_text,
-        tokenize=partial(tokenize_texts, tokenizer=tokenizer, end=end_of_text_id(tokenizer, options.end_of_text)),
+        tokenize=partial(
+            tokenize_texts, tokenizer=tokenizer, end=end_of_text_id(tokenizer, options.end_of_text)
+        ),
         max_length=sys.maxsize,
         over_length="raise",
         on_bad_row=on_bad_row,

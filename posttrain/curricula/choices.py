@@ -1,4 +1,4 @@
-"""The words that a config chooses a length curriculum's ways by; nothing heavy is imported, so that it is read at once."""
+"""The words by which a config chooses the ways of a length curriculum. Nothing heavy is imported."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ class CompetenceWindow:
             epochs = [self.budget.epoch(seed, epoch) for epoch in range(self.num_epochs)]
             passes = list(itertools.chain.from_iterable(epochs))
             of_run, never = passes[: self.num_passes], passes[self.num_passes :]
-            longest = [max(self.budget.lengths[row] for row in itertools.chain(*batches)) for batches in of_run]
+            longest = [
+                max(self.budget.lengths[row] for row in itertools.chain(*batches)) for batches in of_run
+            ]
             widths = [self.width(i / len(of_run)) for i in range(len(of_run))]
             order = deferred_order(longest, widths, np.random.default_rng([seed, self.num_epochs]))
             early = sum(longest[i] > width for i, width in zip(order, widths, strict=True))

@@ -111,7 +111,8 @@ class CyclicalOrder:
     def epoch(self, seed: int, epoch: int) -> list[list[Batch]]:
         """Return the batches of an epoch, in their order: of each forward pass the batch of each process."""
         first = epoch * self.num_batches
-        return [batches for _, batches in self._passes(seed, first + self.num_batches)[first:]]
+        last = first + self.num_batches
+        return [batches for _, batches in self._passes(seed, last)[first:last]]
 
     def sizes(self, seed: int) -> list[float]:
         """Return the shares of the mini-epochs that the run has a batch of."""

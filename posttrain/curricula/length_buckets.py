@@ -101,9 +101,7 @@ class LengthBuckets:
         found = []
         for rows in self._rows_per_cycle:
             least = num_cuts(longest[:rows] if rows == whole else longest, self.budget.max_tokens)
-            found.append(
-                with_room(least, rows, self.budget.num_processes) // self.budget.num_processes
-            )
+            found.append(with_room(least, rows, self.budget.num_processes) // self.budget.num_processes)
         return found
 
     def bucket_sizes(self, cycle: int) -> list[int]:

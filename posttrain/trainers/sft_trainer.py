@@ -14,8 +14,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from posttrain.step_rows import StepRows
     from posttrain.batch_order import BatchOrder
+    from posttrain.step_rows import StepRows
     from posttrain.token_budget import Batch
 
 

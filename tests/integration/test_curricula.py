@@ -53,11 +53,9 @@ LENGTHS = [random.Random(i).randrange(4, 60) for i in range(24)]
 POWERS = [4] * 16 + [8] * 8 + [16] * 6
 
 
-def order_of(name: str, *, accumulation: int = 1, processes: int = 1) -> Any:
+def order_of(name: str, *, lengths: list[int] = LENGTHS, accumulation: int = 1, processes: int = 1) -> Any:
     """Return an order of few batches; of a run of three epochs where it spans the run."""
-    budget = TokenBudget(
-        lengths=LENGTHS, max_tokens=80, accumulation=accumulation, num_processes=processes
-    )
+    budget = TokenBudget(lengths=lengths, max_tokens=80, accumulation=accumulation, num_processes=processes)
     num_steps = NUM_EPOCHS * budget.steps_per_epoch
     if name == "length_buckets":
         return LengthBuckets(budget=budget, odds="grow_p2", cycles=4, num_buckets=3)
@@ -73,7 +71,7 @@ def order_of(name: str, *, accumulation: int = 1, processes: int = 1) -> Any:
         return DecomposedOrder(schedule=schedule, num_processes=processes, accumulation=accumulation)
     if name == "competence_window":
         return CompetenceWindow(budget=budget, num_steps=num_steps, start=10, end=60)
-    return CyclicalOrder(budget=budget, num_steps=num_steps, values=[float(n) for n in LENGTHS])
+    return CyclicalOrder(budget=budget, num_steps=num_steps, values=[float(n) for n in lengths])
 
 
 NAMES = ["length_buckets", "dataset_decomposition", "competence_window", "cyclical"]
@@ -138,8 +136,9 @@ def test_a_run_that_goes_on_within_a_cycle_trains_on_the_same_batches(path, tmp_
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_draw_the_same_bucket(name):
     """The samplers of two processes, side by side: as many batches, of neighbouring lengths."""
-    lengths = POWERS if name == "dataset_decomposition" else LENGTHS
-    order = order_of(name, processes=2)
+    stream = random.Random(0)
+    lengths = POWERS if name == "dataset_decomposition" else [stream.randrange(4, 60) for _ in range(600)]
+    order = order_of(name, lengths=lengths, processes=2)
     samplers = [TokenBudgetSampler(order, seed=42, rank=rank) for rank in range(2)]
     for epoch in range(2):
         for sampler in samplers:
@@ -151,7 +150,7 @@ def test_two_processes_draw_the_same_bucket(name):
             assert all(first == second and len(first) == 1 for first, second in ranges)
         else:
             cuts = [max(min(a), min(b)) - min(max(a), max(b)) for a, b in ranges]
-            assert max(cuts) <= 9  # tokens between the two batches of a pass: they are neighbours
+            assert max(cuts) <= 4  # tokens between the two batches of a pass: they are neighbours
 
 
 def test_losses_of_the_base_model_are_those_of_its_labels(path):
@@ -199,7 +198,13 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 BUDGET = ["--batching.name=token_budget", "--batching.max_tokens=128"]
-RUN = ["--lora.r=2", "--gradient_checkpointing=false", "--logging_steps=1", "--save_strategy=no", "--log_step_rows"]
+RUN = [
+    "--lora.r=2",
+    "--gradient_checkpointing=false",
+    "--logging_steps=1",
+    "--save_strategy=no",
+    "--log_step_rows",
+]
 
 
 def test_plain_texts_are_trained_on_in_sequences_of_powers_of_two(files, tmp_path):
@@ -246,9 +251,11 @@ def test_scores_of_the_base_model_are_computed_once_and_kept(files, tmp_path):
          "cycles is 1: it must be at least 4"),
         ("chats", ["--curriculum.name=length_buckets", "--curriculum.odds=grow_p3", *BUDGET], "did you mean 'grow_p2'"),
         ("chats", ["--curriculum.name=competence_window", "--curriculum.until=1.5", *BUDGET], "until is 1.5"),
-        ("chats", ["--curriculum.name=dataset_decomposition", *BUDGET], "set curriculum: {name: length_buckets}"),
+        ("chats", ["--curriculum.name=dataset_decomposition", "--curriculum.min_log2=3", *BUDGET],
+         "set curriculum: {name: length_buckets}"),
         ("texts", ["--curriculum.name=length_buckets", *BUDGET], "set curriculum: {name: dataset_decomposition}"),
-        ("chats", ["--curriculum.name=cyclical", *BUDGET], "the first mini-epoch of all rows ends after 1.75"),
+        ("chats", ["--curriculum.name=cyclical", "--num_train_epochs=1", *BUDGET],
+         "the first mini-epoch of all rows ends after 1.75"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_answered_before_a_model_loads(files, tmp_path, data, arguments, words):

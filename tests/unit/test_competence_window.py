@@ -11,9 +11,7 @@ LENGTHS = np.clip(np.random.default_rng(0).lognormal(5.4, 0.9, 600), 5, 4577).as
 
 
 def order(*, num_epochs: float = 2, accumulation: int = 1, processes: int = 1, **options) -> CompetenceWindow:
-    budget = TokenBudget(
-        lengths=LENGTHS, max_tokens=2000, accumulation=accumulation, num_processes=processes
-    )
+    budget = TokenBudget(lengths=LENGTHS, max_tokens=2000, accumulation=accumulation, num_processes=processes)
     steps = int(num_epochs * budget.steps_per_epoch)
     settings = {"start": float(np.percentile(LENGTHS, 10)), "end": float(max(LENGTHS)), **options}
     return CompetenceWindow(budget=budget, num_steps=steps, **settings)

@@ -25,7 +25,9 @@ def test_a_name_chooses_and_the_options_are_its_own():
     assert read_curriculum({"name": "length_buckets", "odds": "grow_p2", "cycles": 4}) == (
         LengthBucketsOptions(odds="grow_p2", cycles=4)
     )
-    assert read_curriculum({"name": "dataset_decomposition"}) == DecompositionOptions(odds="grow_p2", min_log2=8)
+    assert read_curriculum({"name": "dataset_decomposition"}) == DecompositionOptions(
+        odds="grow_p2", min_log2=8
+    )
     assert read_curriculum({"name": "competence_window", "start": 64}) == WindowOptions(start=64)
     found = read_curriculum({"name": "cyclical", "score": "column", "column": "difficulty"})
     assert found == CyclicalOptions(score="column", column="difficulty")
@@ -38,7 +40,10 @@ def test_a_name_chooses_and_the_options_are_its_own():
         ({"name": "length_bucket"}, "curriculum.name is 'length_bucket': did you mean 'length_buckets'"),
         ({"name": "random"}, "there are length_buckets, dataset_decomposition, competence_window, cyclical"),
         ({"odds": "grow_p2"}, "it needs a name"),
-        ({"name": "length_buckets", "odds": "grow_p3"}, "odds is 'grow_p3', expected .*did you mean 'grow_p2'"),
+        (
+            {"name": "length_buckets", "odds": "grow_p3"},
+            "odds is 'grow_p3', expected .*did you mean 'grow_p2'",
+        ),
         ({"name": "length_buckets", "until": 0.5}, "unknown key 'until'"),
         ({"name": "length_buckets", "odds": "grow_p2", "cycles": 1}, "cycles is 1: it must be at least 4"),
         ({"name": "length_buckets", "odds": "shrink_p2", "cycles": 3}, "cycles is 3: it must be at least 4"),

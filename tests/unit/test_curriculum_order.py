@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def lengths(num_rows: int) -> list[int]:
     return np.clip(drawn, 5, 4577).astype(int).tolist()
 
 
-def make(curriculum, rows, *, max_tokens=2000, num_epochs=1.0, max_steps=-1, batching=BUDGET, **more):
+def make(curriculum, rows, *, max_tokens=2000, num_epochs=1.0, max_steps=-1, batching=BUDGET, **more) -> Any:
     budget = TokenBudget(lengths=rows, max_tokens=max_tokens)
     run = RunLength(max_steps=max_steps, num_epochs=num_epochs)
     return curriculum_order(
@@ -56,16 +58,16 @@ def test_odds_and_cycles(odds, cycles, steps, found):
 
 def test_a_short_epoch_falls_back_to_natural_and_says_so():
     found = lines(LengthBucketsOptions(odds="grow_p2"), lengths(300))
-    assert "natural, since an epoch has 46 steps and grow_p2 needs 100 for 4 cycles" in found[0]
+    assert "natural, since an epoch has 61 steps and grow_p2 needs 100 for 4 cycles" in found[0]
 
 
 def test_the_table_says_when_each_bucket_is_used_up():
     found = lines(LengthBucketsOptions(odds="grow_p2"), lengths(3000))
-    assert found[0].startswith("curriculum  length_buckets: grow_p2, 8 cycles an epoch of 5")
+    assert found[0].startswith("curriculum  length_buckets: grow_p2, 8 cycles an epoch of 76 batches")
     assert len(found) == 7
     shares = [float(line.rsplit("after ", 1)[1].split("%")[0]) for line in found[1:]]
-    assert shares == pytest.approx([32.8, 49.0, 64.6, 79.2, 91.7, 100], abs=3)  # 9 or 10 batches a bucket
-    assert found[1].split() [0] == "5" and "4,577 tokens" in found[-1]
+    assert shares == pytest.approx([32.8, 49.0, 64.6, 79.2, 91.7, 100], abs=2)  # 12 or 13 batches a bucket
+    assert found[1].split()[0] == "13" and "1,141 to 3,214 tokens: 12 batches" in found[-1]
 
 
 def test_a_run_of_less_than_two_cycles_is_refused():
@@ -85,7 +87,9 @@ def test_sequences_of_powers_of_two_become_batches_of_constant_tokens():
     order = make(options, powers(40), max_tokens=50)  # rounded up to the longest sequence
     assert order.max_tokens == 64 and order.num_batches == 70
     found = lines(options, powers(40), max_tokens=50)
-    assert found[0] == "curriculum  dataset_decomposition: grow_p2, 2 cycles an epoch of 35 steps of 64 tokens"
+    assert (
+        found[0] == "curriculum  dataset_decomposition: grow_p2, 2 cycles an epoch of 35 steps of 64 tokens"
+    )
     assert found[1].strip().startswith("16 tokens: 5 steps of 4 sequences, used up after")
     assert len(found) == 4  # nothing is left out
 
@@ -112,7 +116,7 @@ def test_a_window_takes_percentiles_and_tokens_and_shows_its_table():
     assert (order.start, order.end) == (np.percentile(rows, 10), max(rows))
     assert make(WindowOptions(start=77, end="p90"), rows).start == 77
     found = lines(WindowOptions(), rows, num_epochs=2)
-    assert found[0].startswith("curriculum  competence_window: rows up to 68 tokens at first, up to ")
+    assert found[0].startswith("curriculum  competence_window: rows up to 71 tokens at first, up to ")
     assert "used up after 100.0% of the run" in found[-2] and "in each tenth of the run" in found[-1]
     with pytest.raises(ConfigError, match="curriculum: start is 5000 and end is"):
         make(WindowOptions(start=5000), rows)
@@ -121,7 +125,9 @@ def test_a_window_takes_percentiles_and_tokens_and_shows_its_table():
 def test_a_cyclical_run_names_its_scores():
     rows = lengths(400)
     found = lines(CyclicalOptions(), rows, num_epochs=2)
-    assert found[0].startswith("curriculum  cyclical: easy rows by length, shares of them from 0.25 to 1 and back")
+    assert found[0].startswith(
+        "curriculum  cyclical: easy rows by length, shares of them from 0.25 to 1 and back"
+    )
     found = lines(CyclicalOptions(score="loss"), rows, num_epochs=2)
     assert "losses are computed before the first step" in found[0] and len(found) == 1
     options = CyclicalOptions(score="column", column="difficulty", preference="hard")
@@ -133,18 +139,20 @@ def test_a_cyclical_run_names_its_scores():
 
 def test_what_a_resumed_run_must_share():
     rows = lengths(3000)
-    one = order_identity(make(LengthBucketsOptions(odds="grow_p2"), rows))
+    one: Any = order_identity(make(LengthBucketsOptions(odds="grow_p2"), rows))
     assert one["order"] == "LengthBuckets" and one["cycles"] == 8 and len(one["sources"]) == 64
     moved = order_identity(make(LengthBucketsOptions(odds="grow_p2"), rows, sources=["elsewhere"] * 3000))
     assert moved == one
-    split = order_identity(
-        make(LengthBucketsOptions(odds="grow_p2"), rows, sources=["a"] * 2999 + ["b"])
-    )
+    split = order_identity(make(LengthBucketsOptions(odds="grow_p2"), rows, sources=["a"] * 2999 + ["b"]))
     assert split != one
-    scores = [order_identity(make(CyclicalOptions(score="column", column="x"), rows, num_epochs=2, scores=[v] * 3000))
-              for v in (1.0, 2.0)]
+    scores: Any = [
+        order_identity(
+            make(CyclicalOptions(score="column", column="x"), rows, num_epochs=2, scores=[v] * 3000)
+        )
+        for v in (1.0, 2.0)
+    ]
     assert scores[0] != scores[1] and scores[0]["num_steps"] > 0
-    deco = order_identity(make(DecompositionOptions(cycles=2, min_log2=4), powers(40), max_tokens=64))
+    deco: Any = order_identity(make(DecompositionOptions(cycles=2, min_log2=4), powers(40), max_tokens=64))
     assert (deco["cycles"], deco["tokens_per_step"], deco["weighting"]) == (2, 64, "released")
 
 

@@ -10,9 +10,7 @@ LENGTHS = np.clip(np.random.default_rng(0).lognormal(5.4, 0.9, 400), 5, 4577).as
 
 
 def order(*, num_epochs: float = 3, accumulation: int = 1, processes: int = 1, **options) -> CyclicalOrder:
-    budget = TokenBudget(
-        lengths=LENGTHS, max_tokens=2000, accumulation=accumulation, num_processes=processes
-    )
+    budget = TokenBudget(lengths=LENGTHS, max_tokens=2000, accumulation=accumulation, num_processes=processes)
     steps = int(num_epochs * budget.steps_per_epoch)
     return CyclicalOrder(
         **{"budget": budget, "num_steps": steps, "values": [float(n) for n in LENGTHS], **options}
@@ -66,7 +64,9 @@ def test_a_run_that_goes_on_in_its_third_epoch_has_the_same_batches():
 
 
 def test_a_run_too_short_for_all_rows_is_refused():
-    with pytest.raises(ValueError, match=r"has 1 epochs, but the first mini-epoch of all rows ends after 1.75"):
+    with pytest.raises(
+        ValueError, match=r"has 1 epochs, but the first mini-epoch of all rows ends after 1.75"
+    ):
         order(num_epochs=1)
     order(num_epochs=2)
     with pytest.raises(ValueError, match="has 2 epochs, .* after 2.2: raise num_train_epochs or max_steps"):

@@ -16,7 +16,9 @@ def lengths(num_rows: int, seed: int = 0) -> list[int]:
     return np.clip(drawn, 5, 4577).astype(int).tolist()
 
 
-def buckets(num_rows: int = 2000, *, max_tokens: int = 2000, num_processes: int = 1, **options) -> LengthBuckets:
+def buckets(
+    num_rows: int = 2000, *, max_tokens: int = 2000, num_processes: int = 1, **options
+) -> LengthBuckets:
     budget = TokenBudget(lengths=lengths(num_rows), max_tokens=max_tokens, num_processes=num_processes)
     return LengthBuckets(**{"budget": budget, "odds": "grow_p2", "cycles": 4, **options})
 

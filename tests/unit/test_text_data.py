@@ -31,7 +31,9 @@ def prepared(folder, tokenizer, texts, *, max_log2=3, weights=None, mixture_rows
     files = []
     for number, part in enumerate(texts if weights else [texts]):
         file = folder / f"texts{number}.jsonl"
-        file.write_text("".join(json.dumps({"id": f"{number}-{i}", "text": t}) + "\n" for i, t in enumerate(part)))
+        file.write_text(
+            "".join(json.dumps({"id": f"{number}-{i}", "text": t}) + "\n" for i, t in enumerate(part))
+        )
         files.append(file)
     sources = [source for file in files for source in data_sources(str(file))]
     for source, weight in zip(sources, weights or [], strict=False):
@@ -80,7 +82,9 @@ def test_little_that_is_left_out_is_said_without_a_warning(tokenizer, tmp_path):
 
 
 def test_texts_of_a_mixture_may_come_again(tokenizer, tmp_path):
-    data = prepared(tmp_path, tokenizer, [["a" * 7, "b" * 2], ["c" * 7]], weights=[1, 3], mixture_rows=4, min_log2=3)
+    data = prepared(
+        tmp_path, tokenizer, [["a" * 7, "b" * 2], ["c" * 7]], weights=[1, 3], mixture_rows=4, min_log2=3
+    )
     assert Counter(row.row.source[-7:] for row in data.rows)["1.jsonl"] == 3
     assert [count.drawn for count in data.counts][1] == 3
     assert len(data.refused) <= 1
@@ -135,7 +139,9 @@ def test_the_end_of_text(tokenizer):
 
 
 def test_conversations_are_not_cut_and_texts_are_no_conversations():
-    with pytest.raises(ValueError, match="has no text .* for conversations set curriculum: {name: length_buckets}"):
+    with pytest.raises(
+        ValueError, match="has no text .* for conversations set curriculum: {name: length_buckets}"
+    ):
         read_text(Row(Place("s", 1), {"prompt": "Hi", "completion": "Yo"}))
     with pytest.raises(ValueError, match="plain text, .* set curriculum: {name: dataset_decomposition}"):
         read_row(Row(Place("s", 1), {"text": "Once upon a time"}))
