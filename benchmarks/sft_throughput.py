@@ -155,7 +155,8 @@ def make_trainer(
     from lengthwise.models import resolve_model
     from posttrain.batching import Batching, token_budget
     from posttrain.precision import prepare_cpu, weights_dtype
-    from posttrain.trainers.sft_trainer import LengthSFTTrainer, project_supervised_only
+    from posttrain.trainers.length_trainer import project_supervised_only
+    from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
     keys: dict[str, Any] = {}
     prepare_cpu(keys)

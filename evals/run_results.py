@@ -71,7 +71,7 @@ def open_results(folder: Path) -> RunResults:
         ConfigError: it is another job's run, or not finished.
     """
     run = RunDir.load(folder)
-    if run.job == "sft":
+    if run.job in ("sft", "dpo"):
         raise ConfigError(
             f"RUN: {folder} is a training run, and this kind of run cannot be exported yet: name an evaluation; "
             "`lengthwise report` shows the training"

@@ -22,6 +22,7 @@ from lengthwise.value_types import ConfigError
 VERBS = {
     "build": ("--config F", "make training data with a builder"),
     "sft": ("--config F [--accelerate_config NAME]", "fine-tune on it, through `accelerate launch`"),
+    "dpo": ("--config F [--accelerate_config NAME]", "prefer the better of two answers, likewise"),
     "eval": ("--config F", "measure length control and writing"),
     "report": ("RUN...", "show run folders as one HTML page"),
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),

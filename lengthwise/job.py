@@ -29,13 +29,18 @@ from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.value_types import ConfigError
 from lengthwise.yaml_source import parse_yaml
 
-JOBS: Mapping[str, str] = {"sft": "posttrain.sft", "build": "data_builders.run", "eval": "evals.run"}
+JOBS: Mapping[str, str] = {
+    "sft": "posttrain.sft",
+    "dpo": "posttrain.dpo",
+    "build": "data_builders.run",
+    "eval": "evals.run",
+}
 """Verb of the command line to the module that does the job."""
 
 _EXIT_CODE_FILE = "LENGTHWISE_EXIT_CODE_FILE"
 """Names the file in which a launched job leaves its exit code: launchers turn every failure into 1."""
 
-DISTRIBUTED = frozenset({"sft"})
+DISTRIBUTED = frozenset({"sft", "dpo"})
 """Jobs that `accelerate launch` starts, once per device."""
 
 
@@ -124,7 +129,7 @@ def check_job(verb: str, arguments: Sequence[str]) -> None:
 
 
 def job_command(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> list[str]:
-    """Return the command line that runs a job, for `sft` through `accelerate launch`.
+    """Return the command line that runs a job, for `sft` and `dpo` through `accelerate launch`.
 
     Args:
         verb: a key of `JOBS`.
@@ -301,7 +306,7 @@ def job(
     """Run a job in its own process and return its finished run folder. Recipes are made of these calls.
 
     Args:
-        verb: "build", "sft" or "eval".
+        verb: "build", "sft", "dpo" or "eval".
         config: the YAML file.
         accelerate_config: how to distribute a training job.
         reuse: return the run that is there if it is finished and had the same config and input files, so that a

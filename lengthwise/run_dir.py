@@ -105,7 +105,7 @@ class RunDir:
         """Start a run in a folder, or go on with an unfinished one.
 
         Args:
-            job: "build", "sft" or "eval".
+            job: "build", "sft", "dpo" or "eval".
             path: the run folder, as `run_folder` gives it.
             config: the job's config dataclass; or a map, all of which then affects the result.
             checked_by_job: result-affecting keys that may differ on resume, since the job itself decides
@@ -117,7 +117,7 @@ class RunDir:
                 is in use by another process, the folder holds something else or cannot be made.
         """
         run, decide = cls._described(job, path, config)
-        if job == "sft" and os.environ.get("RANK", "0") != "0":  # a cluster may set RANK for any job
+        if job in ("sft", "dpo") and os.environ.get("RANK", "0") != "0":  # a cluster may set RANK for any job
             return run
         run._refuse_occupied()
         try:

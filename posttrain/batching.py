@@ -85,12 +85,20 @@ def token_budget(
     )
 
 
-def real_token_frac(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
+def real_token_frac(
+    lengths: Sequence[int], batches: Sequence[Sequence[int]], real_lengths: Sequence[int] | None = None
+) -> float:
     """Return the share of the tokens of padded batches that are not padding.
+
+    Args:
+        lengths: what each row adds to a batch whose longest row it is, in tokens.
+        batches: row numbers.
+        real_lengths: tokens of each row that are no padding in any batch; default: its length.
 
     Example:
         >>> real_token_frac([2, 4, 6], [[0, 1], [2]])
         0.8571428571428571
     """
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
-    return sum(lengths[row] for batch in batches for row in batch) / padded
+    real = lengths if real_lengths is None else real_lengths
+    return sum(real[row] for batch in batches for row in batch) / padded

@@ -162,15 +162,12 @@ def read_curriculum(given: Mapping[str, Any] | None) -> Curriculum | None:
     return cast(Curriculum, build_component(CURRICULA[name], given, where="curriculum"))
 
 
-def check_curriculum(
-    curriculum: Curriculum | None, batching: Batching, *, train_on: str, trainer: Mapping[str, Any]
-) -> None:
+def check_curriculum(curriculum: Curriculum | None, batching: Batching, trainer: Mapping[str, Any]) -> None:
     """Refuse settings beside which a curriculum could not be kept to.
 
     Args:
         curriculum: the config's field, read.
         batching: the config's field of that name.
-        train_on: likewise.
         trainer: the keys passed through to TRL.
 
     Raises:
@@ -189,10 +186,35 @@ def check_curriculum(
             f"curriculum.name is {name} and batching.name is {batching.name}, but a curriculum orders the batches of "
             "a token budget: set batching: {name: token_budget}"
         )
+
+
+def check_of_conversations(curriculum: Curriculum | None, train_on: str) -> None:
+    """Refuse a choice of turns for plain texts, which have none.
+
+    Raises:
+        ValueError: naming both settings and the remedy.
+    """
     if isinstance(curriculum, DecompositionOptions) and train_on != "all":
         raise ValueError(
-            f"curriculum.name is {name}, which trains on every token of plain texts, and train_on is {train_on!r}: "
-            "leave train_on out"
+            f"curriculum.name is dataset_decomposition, which trains on every token of plain texts, and train_on is "
+            f"{train_on!r}: leave train_on out"
+        )
+
+
+def check_of_pairs(curriculum: Curriculum | None) -> None:
+    """Refuse what a curriculum of preference pairs cannot have.
+
+    Raises:
+        ValueError: naming the setting and the remedy.
+    """
+    if isinstance(curriculum, DecompositionOptions):
+        raise ValueError(
+            "curriculum.name is dataset_decomposition, which cuts plain texts, and preference pairs must not be cut: "
+            "choose length_buckets"
+        )
+    if isinstance(curriculum, CyclicalOptions) and curriculum.score != "length":
+        raise ValueError(
+            f"curriculum.score is {curriculum.score}, but pairs can be drawn by length only: leave score out"
         )
 
 

@@ -22,6 +22,7 @@ _SHOWN_SETTINGS = (
 def model_card(
     *,
     name: str,
+    job: str,
     base_model: str,
     method: str,
     is_adapter: bool,
@@ -32,6 +33,7 @@ def model_card(
 
     Args:
         name: the run's name.
+        job: sft or dpo.
         base_model: the base as the config names it.
         method: what was done, as "full fine-tuning" or "LoRA (r=16, alpha=32)".
         is_adapter: whether the folder holds an adapter instead of a model.
@@ -43,7 +45,7 @@ def model_card(
         **({"base_model": base_model} if is_hub_id else {}),
         "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["lengthwise", "trl", "sft"],
+        "tags": ["lengthwise", "trl", job],
     }
     over = training["over_length"]
     lines = [
@@ -53,7 +55,7 @@ def model_card(
         "",
         f"# {name}",
         "",
-        f"`{base_model}`, trained on conversations by {method}. Made with Lengthwise and TRL's `SFTTrainer`.",
+        f"`{base_model}`, trained by {method}. Made with Lengthwise and TRL's `{job.upper()}Trainer`.",
         "Nothing here says how good the model is: evaluate it.",
         "",
         "## Data",
@@ -66,8 +68,8 @@ def model_card(
         ),
         "",
         f"One epoch: {training['num_rows']:,} rows, {training['num_tokens']:,} tokens, of which "
-        f"{training['num_supervised_tokens']:,} carry loss (assistant turns with their end-of-turn token: "
-        f"{training['train_on']}). Longest row: {training['longest_row']:,} tokens.",
+        f"{training['num_supervised_tokens']:,} carry loss ({training['supervised']}). "
+        f"Longest row: {training['longest_row']:,} tokens.",
         f"Length limit: {training['max_length']:,} tokens; {over['rows']:,} rows ({over['tokens']:,} "
         f"tokens) were longer (policy: {over['policy']}).",
         "",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
 
 from lengthwise.config import ConfigError
 from posttrain.row_sources import RefusedRow
 from posttrain.training_mask import RowRefused
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OverLengthPolicy = Literal["raise", "drop", "truncate"]
 _SHOWN = 5
@@ -32,12 +35,25 @@ class RowOrigin(Protocol):
         ...
 
 
+class Digest(Protocol):
+    """One of hashlib's."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+        ...
+
+
 class TokenizedRow(Protocol):
     """A row as tokens, whatever it trains."""
 
     @property
     def row(self) -> RowOrigin:
         """The row as it was read."""
+        ...
+
+    @property
+    def sequence(self) -> np.ndarray:
+        """Its tokens as the model is given them, one sequence behind the other."""
         ...
 
     @property
@@ -48,6 +64,10 @@ class TokenizedRow(Protocol):
     @property
     def num_supervised(self) -> int:
         """Tokens of that sequence that carry loss."""
+        ...
+
+    def add_to(self, digest: Digest) -> None:
+        """Add what is trained on to a digest of the data."""
         ...
 
     def cut(self, max_length: int) -> Self:

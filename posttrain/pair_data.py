@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
-from posttrain.over_length import OverLengthPolicy
+from posttrain.over_length import Digest, OverLengthPolicy
 from posttrain.pair_formats import PairRow, read_pair
 from posttrain.prepared_rows import (
     PreparedRows,
@@ -62,6 +62,13 @@ class TokenPair:
         return self.pair
 
     @property
+    def sequence(self) -> np.ndarray:
+        """The prompt with the chosen answer, then with the rejected one."""
+        import numpy as np
+
+        return np.concatenate([self.prompt_ids, self.chosen_ids, self.prompt_ids, self.rejected_ids])
+
+    @property
     def length(self) -> int:
         """Tokens of the prompt and the longer answer: both answers are padded to it."""
         return len(self.prompt_ids) + self.num_supervised
@@ -70,6 +77,12 @@ class TokenPair:
     def num_supervised(self) -> int:
         """Tokens of the longer answer."""
         return max(len(self.chosen_ids), len(self.rejected_ids))
+
+    def add_to(self, digest: Digest) -> None:
+        """Add what is trained on to a digest of the data."""
+        for ids in (self.prompt_ids, self.chosen_ids, self.rejected_ids):
+            digest.update(len(ids).to_bytes(8, "little"))
+            digest.update(ids.tobytes())
 
     def cut(self, max_length: int) -> Self:
         """Return the pair with both answers cut to what `max_length` tokens leave them.
@@ -91,14 +104,37 @@ class PairData(PreparedRows[TokenPair]):
     """Pairs ready for the trainer, and the account of the others."""
 
     @property
+    def lengths(self) -> list[int]:
+        """What each pair adds to a batch whose longest it is, in tokens: a row for either answer."""
+        return [2 * p.length for p in self.rows]
+
+    @property
+    def real_lengths(self) -> list[int]:
+        """Tokens of each pair that are no padding in any batch."""
+        return [2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in self.rows]
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of one epoch, without padding; each prompt counts twice, as it is read with both answers."""
-        return sum(2 * len(p.prompt_ids) for p in self.rows) + self.num_supervised_tokens
+        return sum(self.real_lengths)
 
     @property
     def num_supervised_tokens(self) -> int:
         """Tokens of both answers of one epoch."""
         return sum(len(p.chosen_ids) + len(p.rejected_ids) for p in self.rows)
+
+    def header_lines(self, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
+        """Say in a few lines what will be trained on, over-long and unreadable rows first of all."""
+        from posttrain.pair_bias import length_bias
+
+        yield from count_lines(self.counts)
+        yield (
+            f"pairs       {len(self.rows):,} pairs, {self.num_tokens:,} tokens, {self.num_supervised_tokens:,} of them "
+            f"answers ({self.num_supervised_tokens / self.num_tokens:.1%}), longest prompt with answer {self.longest:,}"
+        )
+        yield from limit_lines(self, max_length=max_length, limit_from=limit_from, policy=policy)
+        yield from split_lines(sum(p.num_split_tokens for p in self.rows))
+        yield from length_bias(self.rows).lines()
 
     def to_dataset(self) -> datasets.Dataset:
         """Return the columns prompt_ids, chosen_ids and rejected_ids, which TRL's DPO collator takes.
@@ -130,7 +166,8 @@ def prepare_pairs(
     Raises:
         ConfigError: unreadable or over-long rows where the policy is `raise`, or nothing left to train on.
     """
-    data = prepare_rows(
+    return prepare_rows(
+        PairData,
         sources,
         read=read_pair,
         tokenize=partial(tokenize_pairs, tokenizer=tokenizer),
@@ -140,7 +177,6 @@ def prepare_pairs(
         mixture_rows=mixture_rows,
         seed=seed,
     )
-    return PairData(data.rows, data.refused, data.counts, data.sources)
 
 
 def tokenize_pairs(
@@ -169,17 +205,6 @@ def tokenize_pairs(
             except RowRefused as error:
                 refused.append(failed_row(pair, error))
     return token_pairs, refused
-
-
-def header_lines(data: PairData, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
-    """Say in a few lines what will be trained on, over-long and unreadable rows first of all."""
-    yield from count_lines(data.counts)
-    yield (
-        f"pairs       {len(data.rows):,} pairs, {data.num_tokens:,} tokens, {data.num_supervised_tokens:,} of them "
-        f"answers ({data.num_supervised_tokens / data.num_tokens:.1%}), longest prompt with answer {data.longest:,}"
-    )
-    yield from limit_lines(data, max_length=max_length, limit_from=limit_from, policy=policy)
-    yield from split_lines(sum(p.num_split_tokens for p in data.rows))
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, pair: PairRow) -> list[tuple[str, list[Span]]]:

@@ -7,6 +7,7 @@ and so is a row over the length limit. What a row is, and how it becomes tokens,
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 T = TypeVar("T", bound=TokenizedRow)
+D = TypeVar("D", bound="PreparedRows[Any]")
 
 _SHOWN = 5
 
@@ -43,13 +45,41 @@ class SourceCount:
 
 
 @dataclass(slots=True)
-class PreparedRows(Generic[T]):
+class PreparedRows(ABC, Generic[T]):
     """Rows ready for the trainer, and the account of the others."""
 
     rows: list[T]
     refused: list[RefusedRow]
     counts: list[SourceCount]
     sources: list[LoadedSource[Any]] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> list[int]:
+        """What each row adds to a batch whose longest row it is, in tokens."""
+        return [r.length for r in self.rows]
+
+    @property
+    def real_lengths(self) -> list[int]:
+        """Tokens of each row that are no padding in any batch."""
+        return self.lengths
+
+    @property
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Tokens of one epoch, without padding."""
+
+    @property
+    @abstractmethod
+    def num_supervised_tokens(self) -> int:
+        """Tokens of one epoch that carry loss."""
+
+    @abstractmethod
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the columns of token ids that the trainer takes as they are."""
+
+    @abstractmethod
+    def header_lines(self, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
+        """Say in a few lines what will be trained on, over-long and unreadable rows first of all."""
 
     @property
     def longest(self) -> int:
@@ -63,6 +93,7 @@ class PreparedRows(Generic[T]):
 
 
 def prepare_rows(
+    data_class: type[D],
     sources: Sequence[DataSource],
     *,
     read: Callable[[Row], R],
@@ -72,10 +103,11 @@ def prepare_rows(
     on_bad_row: Literal["raise", "drop"],
     mixture_rows: int | None,
     seed: int,
-) -> PreparedRows[T]:
+) -> D:
     """Read, tokenise, apply the length limit, and mix.
 
     Args:
+        data_class: what to return the rows as.
         sources: where the rows are.
         read: makes a row of a source's columns; its ValueError says why it cannot.
         tokenize: returns the rows as tokens, and those that the chat template refuses.
@@ -105,7 +137,7 @@ def prepare_rows(
     drawn = draw_mixture(usable, weights, num_rows=mixture_rows, seed=seed) if weights else usable
     for count, rows in zip(counts, drawn, strict=True):
         count.drawn = len(rows)
-    data = PreparedRows([row for rows in drawn for row in rows], refused, counts, loaded)
+    data = data_class([row for rows in drawn for row in rows], refused, counts, loaded)
     if not data.rows:
         raise ConfigError(f"data: no row is left to train on: {_summary(counts)}")
     return data

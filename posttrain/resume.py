@@ -13,7 +13,10 @@ BEGUN_WITH = "begun_with.json"
 """What a resumed run must share with its start and its config does not say: data, precision, batch layout."""
 
 _OF_A_START = (BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", "step_rows.jsonl")
-"""What this job writes before its first checkpoint, of no use to a run that starts anew."""
+"""What a job writes before its first checkpoint, of no use to a run that starts anew."""
+
+_TRAINING = ("sft", "dpo")
+"""The jobs whose unfinished runs this file knows."""
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -115,6 +118,6 @@ def clear_leftovers(folder: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     """Return whether the lock file notes a training run; one torn by a crash notes nothing and is left alone."""
     try:
-        return json.loads((folder / ".lock").read_text(encoding="utf-8")).get("job") == "sft"
+        return json.loads((folder / ".lock").read_text(encoding="utf-8")).get("job") in _TRAINING
     except (OSError, ValueError):
         return False

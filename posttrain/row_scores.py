@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.config import ConfigError
-from lengthwise.row_values import shown
 from lengthwise.rows import Row
 from lengthwise.run_dir import atomic_write
 from posttrain.row_formats import TrainRow, read_row
@@ -31,17 +30,15 @@ SCORES = "curriculum_scores.json"
 
 
 def read_scored_row(given: Row, *, column: str) -> TrainRow:
-    """Return a row as a conversation with the number in its column as its score.
+    """Return a row as a conversation with the number in its column as its score, if it has one of at least 0 there.
 
     Raises:
-        ValueError: the conversation cannot be read, or the column holds no number of at least 0.
+        ValueError: the conversation cannot be read.
     """
     value = given.values.get(column)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(
-            f"curriculum.column is {column!r}, and the row has {shown(value)} there: it needs a number of at least 0"
-        )
-    return replace(read_row(given), score=float(value))
+        value = None
+    return replace(read_row(given), score=value)
 
 
 def kept_losses(
@@ -154,7 +151,5 @@ def _key(model: ModelRef, rows: Sequence[TokenRow]) -> dict[str, str]:
     """Return what losses depend on."""
     sha = hashlib.sha256()
     for row in rows:
-        sha.update(len(row.input_ids).to_bytes(8, "little"))
-        sha.update(row.input_ids.tobytes())
-        sha.update(row.labels.tobytes())
+        row.add_to(sha)
     return {"model": model.identity, "rows": sha.hexdigest()}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.config import ConfigError
 from posttrain.batching import Batching, real_token_frac, token_budget
 from posttrain.curriculum import Curriculum, CyclicalOptions
 from posttrain.curriculum_lines import context_line, curriculum_lines
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
     from lengthwise.models import ModelRef
     from posttrain.batch_order import BatchOrder
-    from posttrain.over_length import TokenizedRow
+    from posttrain.prepared_rows import PreparedRows
 
 
 def run_batches(
     curriculum: Curriculum | None,
     batching: Batching,
-    rows: Sequence[Any],
+    data: PreparedRows[Any],
     *,
     args: TrainingArguments,
     folder: Path,
@@ -35,7 +36,7 @@ def run_batches(
     Args:
         curriculum: the config's field, read.
         batching: the config's field of that name.
-        rows: what is trained on; `posttrain.over_length.TokenizedRow`s.
+        data: what is trained on.
         args: the trainer's arguments.
         folder: the run's folder, which may hold the rows' losses.
         model: the base model.
@@ -46,7 +47,7 @@ def run_batches(
     """
     budget = token_budget(
         batching,
-        [row.length for row in rows],
+        data.lengths,
         rows=args.train_batch_size,
         num_processes=args.world_size,
         accumulation=args.gradient_accumulation_steps,
@@ -57,21 +58,31 @@ def run_batches(
         curriculum,
         batching,
         budget,
-        sources=[row.row.source for row in rows],
+        sources=[row.row.source for row in data.rows],
         run=RunLength(max_steps=args.max_steps, num_epochs=args.num_train_epochs),
         seed=order_seed(args),
-        scores=_scores(curriculum, rows, folder, model, goes_on=goes_on),
+        scores=_scores(curriculum, data.rows, folder, model, goes_on=goes_on),
     )
 
 
 def _scores(
     curriculum: Curriculum, rows: Sequence[Any], folder: Path, model: ModelRef, *, goes_on: bool
 ) -> list[float] | None:
-    """Return how hard rows are, where that is a column or was kept."""
+    """Return how hard rows are, where that is a column or was kept.
+
+    Raises:
+        ConfigError: a row has no number in the column, or a resumed run has lost its losses.
+    """
     if not isinstance(curriculum, CyclicalOptions) or curriculum.score == "length":
         return None
     if curriculum.score == "loss":
         return kept_losses(folder, model, rows, goes_on=goes_on)
+    missing = [row.row for row in rows if row.row.score is None]
+    if missing:
+        raise ConfigError(
+            f"curriculum.column is {curriculum.column!r}, but {len(missing):,} of {len(rows):,} rows have no "
+            f"number of at least 0 there, the first one {missing[0].source}, line {missing[0].line}: give each row one"
+        )
     return [row.row.score for row in rows]
 
 
@@ -107,13 +118,13 @@ def order_seed(args: TrainingArguments) -> int:
 
 
 def batches_lines(
-    order: BatchOrder, curriculum: Curriculum | None, rows: Sequence[TokenizedRow], args: TrainingArguments
+    order: BatchOrder, curriculum: Curriculum | None, data: PreparedRows[Any], args: TrainingArguments
 ) -> Iterator[str]:
     """Say how much of what is computed is padding, and in which order lengths come."""
     from posttrain.curricula.cyclical_order import CyclicalOrder
 
-    lengths, seed = [row.length for row in rows], order_seed(args)
-    yield context_line(lengths)
+    lengths, real, seed = data.lengths, data.real_lengths, order_seed(args)
+    yield context_line(real)
     if isinstance(order, CyclicalOrder) and order.values is None:
         passes = order.budget.epoch(seed, 0)  # its mini-epochs wait for the losses
     else:
@@ -121,7 +132,7 @@ def batches_lines(
     batches = [batch for batches in passes for batch in batches]
     line = (
         f"batches     token_budget: {len(batches):,} of at most {order.max_tokens:,} tokens, "
-        f"{real_token_frac(lengths, batches):.1%} of them no padding"
+        f"{real_token_frac(lengths, batches, real):.1%} of them no padding"
     )
     num_over = sum(length > order.max_tokens for length in lengths)
     if num_over:
@@ -130,5 +141,5 @@ def batches_lines(
         line += f"; {order.num_repeated} rows come twice, since there are fewer than processes"
     yield line
     if curriculum is not None:
-        sources = [row.row.source for row in rows]
+        sources = [row.row.source for row in data.rows]
         yield from curriculum_lines(curriculum, order, lengths=lengths, sources=sources, seed=seed)

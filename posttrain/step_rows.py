@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posttrain.run_log import keep_steps
-from posttrain.train_data import TokenRow
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
+
+    from posttrain.over_length import TokenizedRow
 
 
 class StepRows:
     """Collects the rows of each forward pass and writes them, a line a step, as `{"step", "rows"}`."""
 
-    def __init__(self, path: Path, rows: Iterable[TokenRow]) -> None:
+    def __init__(self, path: Path, rows: Iterable[TokenizedRow]) -> None:
         """Log to `path`; rows with equal tokens go by the first one's id."""
         self.path = path
         self.seen: list[str] = []
         self.names: dict[bytes, str] = {}
         for item in rows:
-            self.names.setdefault(_digest(item.input_ids), item.row.id)
+            self.names.setdefault(_digest(item.sequence), item.row.id)
 
     def see(self, inputs: Mapping[str, Any]) -> None:
         """Note the rows of a batch that is about to be trained on."""
@@ -57,15 +58,28 @@ def rows_of(inputs: Mapping[str, Any]) -> Iterator[Any]:
 
     Args:
         inputs: `input_ids` [B, T] with `attention_mask`, or, where rows are joined into one sequence, with
-            `position_ids` that begin again at each row.
+            `position_ids` that begin again at each row; for B / 2 pairs also
+            `completion_mask`.
     """
     ids = inputs["input_ids"].cpu()
+    if "completion_mask" in inputs:
+        yield from _pairs_of(ids, inputs["attention_mask"].cpu())
+        return
     if "attention_mask" in inputs:
         for row, mask in zip(ids, inputs["attention_mask"].cpu(), strict=True):
             yield row[mask.bool()]
         return
     starts = (inputs["position_ids"].cpu().flatten() == 0).nonzero().flatten()
     yield from ids.flatten().tensor_split(starts[1:])
+
+
+def _pairs_of(ids: Any, mask: Any) -> Iterator[Any]:
+    """Yield prompt and chosen answer, then prompt and rejected answer, of each pair: all chosen ones come first."""
+    import torch
+
+    rows = [row[kept.bool()] for row, kept in zip(ids, mask, strict=True)]
+    half = len(rows) // 2
+    yield from (torch.cat(pair) for pair in zip(rows[:half], rows[half:], strict=True))
 
 
 def _digest(input_ids: Any) -> bytes:

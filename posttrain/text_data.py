@@ -19,12 +19,14 @@ from lengthwise.records import digest
 from lengthwise.row_values import row_id, shown_keys
 from lengthwise.rows import Row
 from posttrain.curriculum import DecompositionOptions
-from posttrain.prepared_rows import PreparedRows, count_lines, prepare_rows
+from posttrain.over_length import Digest
+from posttrain.prepared_rows import PreparedRows, count_lines, int32_dataset, prepare_rows
 from posttrain.row_formats import TrainRow
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.train_data import TokenRow, TrainingData
 
 if TYPE_CHECKING:
+    import datasets
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
@@ -56,6 +58,11 @@ class Document:
     """Shape [T], int32."""
 
     @property
+    def sequence(self) -> np.ndarray:
+        """Its tokens."""
+        return self.input_ids
+
+    @property
     def length(self) -> int:
         """Its number of tokens."""
         return len(self.input_ids)
@@ -65,9 +72,36 @@ class Document:
         """Tokens that carry loss: all."""
         return len(self.input_ids)
 
+    def add_to(self, digest: Digest) -> None:
+        """Add the tokens to a digest of the data."""
+        digest.update(self.input_ids.tobytes())
+
     def cut(self, max_length: int) -> Self:
         """Return the first `max_length` tokens; no text is over a limit, so nobody asks."""
         return replace(self, input_ids=self.input_ids[:max_length])
+
+
+@dataclass(slots=True)
+class Documents(PreparedRows[Document]):
+    """Texts before they are cut, and the account of the other rows."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all texts."""
+        return sum(document.length for document in self.rows)
+
+    @property
+    def num_supervised_tokens(self) -> int:
+        """Tokens that carry loss: all."""
+        return self.num_tokens
+
+    def to_dataset(self) -> datasets.Dataset:
+        """Return the texts uncut; a training takes `TextData`."""
+        return int32_dataset({"input_ids": [document.input_ids for document in self.rows]})
+
+    def header_lines(self, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
+        """Say what became of each source's rows."""
+        return count_lines(self.counts)
 
 
 @dataclass(slots=True)
@@ -79,6 +113,23 @@ class TextData(TrainingData):
     num_tokens_left_out: int = 0
     shortest: int = 1
     """Tokens of the smallest sequences that there may be."""
+
+    def header_lines(self, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
+        """Say what texts became, and what of them is left out; no limit applies to them."""
+        yield from count_lines(self.counts)
+        lengths = self.lengths
+        yield (
+            f"rows        {len(lengths):,} sequences of {min(lengths):,} to {max(lengths):,} tokens from "
+            f"{self.num_texts:,} texts, {self.num_tokens:,} tokens, all supervised"
+        )
+        left_out = self.num_tokens_left_out
+        if left_out:
+            share = left_out / (left_out + self.num_tokens)
+            yield (
+                f"{'WARNING' if share > _LARGE_LOSS else 'left out':<12}{left_out:,} tokens ({share:.1%}) at the "
+                f"texts' ends, below {self.shortest:,} tokens, are in no sequence, among them "
+                f"{self.num_texts_left_out:,} whole texts; lower curriculum.min_log2 to train on more"
+            )
 
 
 def read_text(given: Row) -> TextRow:
@@ -133,7 +184,8 @@ def prepare_texts(
     tokenizer: PreTrainedTokenizerBase,
     options: DecompositionOptions,
     *,
-    max_log2: int,
+    max_length: int,
+    max_tokens: int | None,
     on_bad_row: Literal["raise", "drop"],
     mixture_rows: int | None,
     seed: int,
@@ -144,7 +196,8 @@ def prepare_texts(
         sources: where they are.
         tokenizer: the model's.
         options: how they are cut.
-        max_log2: the longest sequences have 2^max_log2 tokens.
+        max_length: tokens of the longest sequence that the model takes.
+        max_tokens: tokens of a batch, where the config says.
         on_bad_row: what becomes of rows without a text.
         mixture_rows: texts to draw, where the sources have weights.
         seed: of the drawing, and of the cuts of over-long texts.
@@ -154,7 +207,9 @@ def prepare_texts(
     """
     from posttrain.curricula.dataset_decomposition import decompose
 
+    max_log2 = largest_log2(options, max_length=max_length, max_tokens=max_tokens)
     data = prepare_rows(
+        Documents,
         sources,
         read=read_text,
         tokenize=partial(
@@ -215,25 +270,7 @@ def end_of_text_id(tokenizer: PreTrainedTokenizerBase, token: str | None) -> int
     return vocabulary[token]
 
 
-def text_lines(data: TextData) -> Iterator[str]:
-    """Say what texts became, what is left out first of all."""
-    yield from count_lines(data.counts)
-    powers = sorted({row.length for row in data.rows})
-    yield (
-        f"rows        {len(data.rows):,} sequences of {powers[0]:,} to {powers[-1]:,} tokens from "
-        f"{data.num_texts:,} texts, {data.num_tokens:,} tokens, all supervised"
-    )
-    left_out = data.num_tokens_left_out
-    if left_out:
-        share = left_out / (left_out + data.num_tokens)
-        yield (
-            f"{'WARNING   ' if share > _LARGE_LOSS else 'left out  '}  {left_out:,} tokens ({share:.1%}) at the texts' "
-            f"ends, below {data.shortest:,} tokens, are in no sequence, among them {data.num_texts_left_out:,} whole "
-            "texts; lower curriculum.min_log2 to train on more"
-        )
-
-
-def _sequences(data: PreparedRows[Document], cuts: Decomposition, *, shortest: int) -> TextData:
+def _sequences(data: Documents, cuts: Decomposition, *, shortest: int) -> TextData:
     """Return the cuts as rows to train on, and the account with what they left out."""
     documents = data.rows
     rows = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
-from posttrain.over_length import OverLengthPolicy
+from posttrain.over_length import Digest, OverLengthPolicy
 from posttrain.prepared_rows import (
     PreparedRows,
     count_lines,
@@ -51,6 +51,11 @@ class TokenRow:
     end_of_turn_ids: frozenset[int] = frozenset()
 
     @property
+    def sequence(self) -> np.ndarray:
+        """Its tokens as the model is given them."""
+        return self.input_ids
+
+    @property
     def length(self) -> int:
         """Its number of tokens."""
         return len(self.input_ids)
@@ -59,6 +64,12 @@ class TokenRow:
     def num_supervised(self) -> int:
         """Tokens that carry loss."""
         return int((self.labels != NOT_SUPERVISED).sum())
+
+    def add_to(self, digest: Digest) -> None:
+        """Add what is trained on to a digest of the data."""
+        digest.update(len(self.input_ids).to_bytes(8, "little"))
+        digest.update(self.input_ids.tobytes())
+        digest.update(self.labels.tobytes())
 
     def cut(self, max_length: int) -> Self:
         """Return the row's first `max_length` tokens.
@@ -86,6 +97,17 @@ class TrainingData(PreparedRows[TokenRow]):
         """Tokens of one epoch that carry loss."""
         return sum(r.num_supervised for r in self.rows)
 
+    def header_lines(self, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
+        """Say in a few lines what will be trained on, over-long and unreadable rows first of all."""
+        yield from count_lines(self.counts)
+        tokens, supervised = self.num_tokens, self.num_supervised_tokens
+        yield (
+            f"rows        {len(self.rows):,} rows, {tokens:,} tokens, {supervised:,} supervised "
+            f"({supervised / tokens:.1%}), longest {self.longest:,}"
+        )
+        yield from limit_lines(self, max_length=max_length, limit_from=limit_from, policy=policy)
+        yield from split_lines(sum(r.num_split_tokens for r in self.rows))
+
     def to_dataset(self) -> datasets.Dataset:
         """Return the columns input_ids and labels: with both there, TRL neither tokenises nor masks again."""
         return int32_dataset(
@@ -110,7 +132,8 @@ def prepare(
     Raises:
         ConfigError: unreadable or over-long rows where the policy is `raise`, or nothing left to train on.
     """
-    data = prepare_rows(
+    return prepare_rows(
+        TrainingData,
         sources,
         read=read_row if score_column is None else partial(read_scored_row, column=score_column),
         tokenize=partial(tokenize_rows, tokenizer=tokenizer, train_on=train_on),
@@ -120,7 +143,6 @@ def prepare(
         mixture_rows=mixture_rows,
         seed=seed,
     )
-    return TrainingData(data.rows, data.refused, data.counts, data.sources)
 
 
 def tokenize_rows(
@@ -148,15 +170,3 @@ def tokenize_rows(
             labels = np.where(np.array(masked.supervised), ids, NOT_SUPERVISED).astype(np.int32)
             token_rows.append(TokenRow(row, ids, labels, masked.num_split_tokens, masked.end_of_turn_ids))
     return token_rows, refused
-
-
-def header_lines(data: TrainingData, *, max_length: int, limit_from: str, policy: str) -> Iterator[str]:
-    """Say in a few lines what will be trained on, over-long and unreadable rows first of all."""
-    yield from count_lines(data.counts)
-    tokens, supervised = data.num_tokens, data.num_supervised_tokens
-    yield (
-        f"rows        {len(data.rows):,} rows, {tokens:,} tokens, {supervised:,} supervised "
-        f"({supervised / tokens:.1%}), longest {data.longest:,}"
-    )
-    yield from limit_lines(data, max_length=max_length, limit_from=limit_from, policy=policy)
-    yield from split_lines(sum(r.num_split_tokens for r in data.rows))

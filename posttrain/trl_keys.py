@@ -1,4 +1,4 @@
-"""What an SFT job makes of the keys of TRL's SFTConfig: which it manages, renames, bounds, and lets differ."""
+"""What the training jobs make of the keys of TRL's config classes: which they manage, rename, bound, and let differ."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from typing import Any
 
 from lengthwise.config import did_you_mean
 
-MANAGED = {
+_MANAGED = {
     "auto_find_batch_size": "the rows of a step would change under way; choose a size that fits",
-    "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
-    "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
-    "dataset_kwargs": "the data is prepared here",
     "dataset_num_proc": "the data is prepared here",
-    "dataset_text_field": "rows are conversations, or plain texts in the column text with curriculum: {name: "
-    "dataset_decomposition}",
     "do_eval": "eval_strategy says when to evaluate",
     "do_predict": "this job only trains",
     "do_train": "this job only trains",
@@ -24,7 +19,20 @@ MANAGED = {
     "pad_token": "it comes with the tokenizer",
     "truncation_mode": "over_length says what happens to rows over max_length",
 }
+
+MANAGED_SFT = _MANAGED | {
+    "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
+    "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
+    "dataset_kwargs": "the data is prepared here",
+    "dataset_text_field": "rows are conversations, or plain texts in the column text with curriculum: {name: "
+    "dataset_decomposition}",
+}
 """Keys of TRL's SFTConfig that would do nothing or harm here, with the reason."""
+
+MANAGED_DPO = _MANAGED | {
+    "padding_free": "TRL has switched it off for preference pairs; batching: {name: token_budget} saves the padding",
+}
+"""Keys of TRL's DPOConfig that would do nothing or harm here, with the reason."""
 
 # fmt: off
 OPERATIONAL = frozenset({
@@ -40,7 +48,7 @@ OPERATIONAL = frozenset({
     "hub_always_push", "hub_revision",
 })
 # fmt: on
-"""Keys of TRL's SFTConfig that may change when a run is resumed.
+"""Keys of TRL's config classes that may change when a run is resumed.
 
 Not among them are num_train_epochs and max_steps: they stretch the schedule of the learning rate.
 """
@@ -108,13 +116,13 @@ def also_decisive(trainer: Mapping[str, Any]) -> frozenset[str]:
     return _EVALUATION if steers_rate else frozenset()
 
 
-def check_trainer_keys(trainer: Mapping[str, Any]) -> None:
-    """Refuse what the trainer would take and fail on much later, or not at all.
+def check_trainer_keys(trainer: Mapping[str, Any], managed: Mapping[str, str]) -> None:
+    """Refuse what the trainer would take and fail on much later, or not at all; `managed` keys in any case.
 
     Raises:
         ValueError: naming the key, the value and the remedy.
     """
-    for key, reason in MANAGED.items():
+    for key, reason in managed.items():
         if key in trainer:
             raise ValueError(f"{key} is set, but {reason}: remove the key")
     for key, least in _AT_LEAST.items():

@@ -13,7 +13,7 @@ from lengthwise.run_dir import atomic_write
 from lengthwise.schemas import FOLDER
 from lengthwise.value_types import members
 
-CLASSES = {"sft": ("trl", "SFTConfig")}
+CLASSES = {"sft": ("trl", "SFTConfig"), "dpo": ("trl", "DPOConfig")}
 """Job to the module and class whose keys it passes through."""
 
 _PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", list: "list", Any: "Any"}

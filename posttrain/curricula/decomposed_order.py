@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from posttrain.curricula.bucket_schedule import BucketSchedule
 from posttrain.token_budget import Batch
@@ -36,7 +35,7 @@ class DecomposedOrder:
         """Tokens of a batch, the same in all."""
         return self.schedule.tokens_per_step // self.schedule.num_processes
 
-    @cached_property
+    @property
     def num_batches(self) -> int:
         """Batches of each process in an epoch, the same in all epochs."""
         return self.schedule.num_steps * self.accumulation

@@ -5,95 +5,27 @@ Imported once a job is about to train: it imports TRL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transformers.trainer_pt_utils import BatchRebalanceSampler
-from trl.trainer import utils as trl_utils
 from trl.trainer.sft_trainer import SFTTrainer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from posttrain.batch_order import BatchOrder
-    from posttrain.step_rows import StepRows
-    from posttrain.token_budget import Batch
+from posttrain.train_data import NOT_SUPERVISED
+from posttrain.trainers.length_trainer import LengthTrainer
 
 
-class TokenBudgetSampler(BatchRebalanceSampler):
-    """One process's batches of a token budget.
-
-    Of the base it has nothing but the class: by that the trainer knows that batches come ready, and already dealt to
-    the processes.
-    """
-
-    def __init__(self, budget: BatchOrder, *, seed: int, rank: int) -> None:  # pyright: ignore[reportMissingSuperCall]
-        """Deal the batches of `budget`; those of `rank` are this process's."""
-        self.budget = budget
-        self.seed = seed
-        self.rank = rank
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say whose batches come next."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the row numbers of each forward pass of this process."""
-        for batches in self.budget.epoch(self.seed, self.epoch):
-            yield batches[self.rank]
-
-    def __len__(self) -> int:
-        """Return the forward passes of an epoch."""
-        return self.budget.num_batches
-
-
-class LengthSFTTrainer(SFTTrainer):
-    """TRL's trainer; it may take its batches from a token budget and tell which rows it saw.
+class LengthSFTTrainer(LengthTrainer, SFTTrainer):
+    """TRL's trainer on our batches.
 
     The loss is TRL's: the sum over the supervised tokens of a step divided by their number, however many rows each
     batch of the step has.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        token_budget: BatchOrder | None = None,
-        step_rows: StepRows | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Take TRL's arguments and our own."""
-        self._token_budget = token_budget
-        self._step_rows = step_rows
-        super().__init__(*args, **kwargs)
-        project_supervised_only()
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self._token_budget is None:
-            return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return TokenBudgetSampler(self._token_budget, seed=seed, rank=self.args.process_index)
-
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train on a batch, and note what it was made of."""
-        if self._step_rows is not None:
-            self._step_rows.see(inputs)
-        if "attention_mask" in inputs:
-            found = self._metrics["train"]
-            found["rows_per_batch"].append(len(inputs["input_ids"]))
-            found["supervised_tokens_per_batch"].append(int((inputs["labels"] != -100).sum()))
-            found["padding_frac"].append(1 - float(inputs["attention_mask"].float().mean()))
-        return super().training_step(model, inputs, *args, **kwargs)
-
-
-def project_supervised_only() -> None:
-    """Make TRL's fused head project the positions that carry loss, on every device.
-
-    TRL does so on devices with Triton and else projects all, prompts and padding included, to spare compilers changing
-    shapes; torch itself does not mind them. Loss and gradients are the same.
-    """
-    hooks: Any = trl_utils
-    if not callable(getattr(hooks, "_use_triton", None)):
-        raise RuntimeError(
-            "TRL has moved the switch of its fused head: this version of TRL is not known here"
-        )
-    hooks._use_triton = lambda device: True
+    def batch_facts(self, inputs: Any) -> dict[str, float]:
+        """Return the rows, supervised tokens and share of padding of a batch; of joined rows, nothing."""
+        if "attention_mask" not in inputs:
+            return {}
+        return {
+            "rows_per_batch": len(inputs["input_ids"]),
+            "supervised_tokens_per_batch": int((inputs["labels"] != NOT_SUPERVISED).sum()),
+            "padding_frac": 1 - float(inputs["attention_mask"].float().mean()),
+        }

@@ -22,7 +22,8 @@ from posttrain.attention import NAME, register
 from posttrain.batch_layout import same_order_after_resume
 from posttrain.step_rows import rows_of
 from posttrain.token_budget import TokenBudget
-from posttrain.trainers.sft_trainer import LengthSFTTrainer, TokenBudgetSampler
+from posttrain.trainers.length_trainer import TokenBudgetSampler
+from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
 pytestmark = pytest.mark.real_model
 NUM_ROWS = 12

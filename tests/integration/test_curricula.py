@@ -31,7 +31,8 @@ from posttrain.row_formats import TrainRow
 from posttrain.row_scores import SCORES, losses_of
 from posttrain.token_budget import TokenBudget
 from posttrain.train_data import TokenRow
-from posttrain.trainers.sft_trainer import LengthSFTTrainer, TokenBudgetSampler
+from posttrain.trainers.length_trainer import TokenBudgetSampler
+from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
 pytestmark = pytest.mark.real_model
 REPO = Path(__file__).parents[2]

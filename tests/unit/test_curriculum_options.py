@@ -12,6 +12,8 @@ from posttrain.curriculum import (
     LengthBucketsOptions,
     WindowOptions,
     check_curriculum,
+    check_of_conversations,
+    check_of_pairs,
     curriculum_name,
     default_cycles,
     read_curriculum,
@@ -70,22 +72,36 @@ def test_refused(given, words):
 
 
 @pytest.mark.parametrize(
-    ("curriculum", "batching", "settings", "words"),
+    ("curriculum", "batching", "trainer", "words"),
     [
         (LengthBucketsOptions(), Batching(name="packed"), {}, "rows are packed"),
-        (WindowOptions(), Batching(), {"trainer": {"packing": True}}, "rows are packed"),
+        (WindowOptions(), Batching(), {"packing": True}, "rows are packed"),
         (CyclicalOptions(), Batching(), {}, "batching.name is padded.* set batching: {name: token_budget}"),
-        (DecompositionOptions(), BUDGET, {"train_on": "last"}, "train_on is 'last': leave train_on out"),
     ],
 )
-def test_settings_beside_it_that_are_refused(curriculum, batching, settings, words):
+def test_settings_beside_it_that_are_refused(curriculum, batching, trainer, words):
     with pytest.raises(ValueError, match=words):
-        check_curriculum(curriculum, batching, **{"train_on": "all", "trainer": {}, **settings})
+        check_curriculum(curriculum, batching, trainer)
 
 
 def test_settings_beside_it_that_are_right():
-    check_curriculum(None, Batching(name="packed"), train_on="last", trainer={"packing": True})
-    check_curriculum(LengthBucketsOptions(), BUDGET, train_on="last", trainer={})
+    check_curriculum(None, Batching(name="packed"), {"packing": True})
+    check_curriculum(LengthBucketsOptions(), BUDGET, {})
+
+
+def test_plain_texts_have_no_turns_to_choose():
+    with pytest.raises(ValueError, match="train_on is 'last': leave train_on out"):
+        check_of_conversations(DecompositionOptions(), "last")
+    check_of_conversations(DecompositionOptions(), "all")
+    check_of_conversations(LengthBucketsOptions(), "last")
+
+
+def test_pairs_are_neither_cut_nor_scored():
+    with pytest.raises(ValueError, match="pairs must not be cut: choose length_buckets"):
+        check_of_pairs(DecompositionOptions())
+    with pytest.raises(ValueError, match="curriculum.score is loss, but pairs"):
+        check_of_pairs(CyclicalOptions(score="loss"))
+    check_of_pairs(CyclicalOptions())
 
 
 def test_one_cycle_is_no_drift_where_no_length_is_preferred():

@@ -10,7 +10,7 @@ import pytest
 from lengthwise.config import ConfigError
 from lengthwise.records import Message
 from lengthwise.rows import Place, Row
-from posttrain.pair_data import TokenPair, header_lines, prepare_pairs, tokenize_pairs
+from posttrain.pair_data import TokenPair, prepare_pairs, tokenize_pairs
 from posttrain.pair_formats import PairRow, read_pair
 from posttrain.row_formats import read_row
 from posttrain.row_sources import DataSource
@@ -308,7 +308,7 @@ def test_prepare_accounts_for_every_pair(tmp_path, bytes_):
     assert data.longest == 100 and data.over_length == (2, 244 + 243)
     assert bytes_.eos_token_id not in data.rows[1].rejected_ids.tolist()
     assert bytes_.eos_token_id in data.rows[1].chosen_ids.tolist()
-    header = "\n".join(header_lines(data, max_length=100, limit_from="as set", policy="truncate"))
+    header = "\n".join(data.header_lines(max_length=100, limit_from="as set", policy="truncate"))
     assert "5 rows read, 2 unreadable, 2 over-length, 2 trained on" in header
     assert "1 truncated rows have no end-of-turn token: they teach the model not to stop" in header
 

@@ -17,7 +17,7 @@ from lengthwise.rows import Place, Row
 from posttrain.curriculum import DecompositionOptions
 from posttrain.row_formats import read_row
 from posttrain.row_sources import data_sources
-from posttrain.text_data import end_of_text_id, largest_log2, prepare_texts, read_text, text_lines
+from posttrain.text_data import end_of_text_id, largest_log2, prepare_texts, read_text
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,17 @@ def prepared(folder, tokenizer, texts, *, max_log2=3, weights=None, mixture_rows
     return prepare_texts(
         sources,
         tokenizer,
-        DecompositionOptions(**{"min_log2": 1, **options}),
-        max_log2=max_log2,
+        DecompositionOptions(**{"min_log2": 1, "max_log2": max_log2, **options}),
+        max_length=64,
+        max_tokens=None,
         on_bad_row="raise",
         mixture_rows=mixture_rows,
         seed=0,
     )
+
+
+def lines_of(data) -> list[str]:
+    return list(data.header_lines(max_length=64, limit_from="as set", policy="raise"))
 
 
 def test_a_text_is_cut_at_powers_of_two_with_its_end_and_carries_loss_throughout(tokenizer, tmp_path):
@@ -70,15 +75,15 @@ def test_what_is_left_out_is_counted_and_written_down(tokenizer, tmp_path):
     ]
     (count,) = data.counts
     assert (count.read, count.failed, count.usable, count.drawn) == (3, 0, 2, 2)
-    found = list(text_lines(data))
+    found = lines_of(data)
     assert found[1] == "rows        2 sequences of 8 to 8 tokens from 2 texts, 16 tokens, all supervised"
     assert found[2].startswith("WARNING     8 tokens (33.3%)") and "among them 1 whole texts" in found[2]
 
 
 def test_little_that_is_left_out_is_said_without_a_warning(tokenizer, tmp_path):
-    found = list(text_lines(prepared(tmp_path, tokenizer, ["a" * 32])))
+    found = lines_of(prepared(tmp_path, tokenizer, ["a" * 32]))
     assert found[2].startswith("left out    1 tokens (3.0%)")
-    assert len(list(text_lines(prepared(tmp_path, tokenizer, ["a" * 31])))) == 2
+    assert len(lines_of(prepared(tmp_path, tokenizer, ["a" * 31]))) == 2
 
 
 def test_texts_of_a_mixture_may_come_again(tokenizer, tmp_path):

@@ -16,7 +16,7 @@ from posttrain.over_length import limit_length
 from posttrain.prepared_rows import draw_mixture
 from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_sources import DataSource, data_sources, load_source
-from posttrain.train_data import TokenRow, header_lines, prepare
+from posttrain.train_data import TokenRow, prepare
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 
@@ -104,7 +104,7 @@ def test_a_row_without_id_gets_one_from_its_content():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "x"}, "needs messages"),
+        ({"text": "x"}, "plain text, not a conversation"),
         ({"conversations": [], "chosen": {}, "rejected": {}}, "preference row"),
         ({"messages": []}, "empty"),
         ({"messages": CHAT[:1]}, "no assistant turn"),
@@ -280,12 +280,12 @@ def test_prepare_accounts_for_every_row(tmp_path, tokenizer):
     assert (count.read, count.failed, count.over_length, count.drawn) == (4, 2, 1, 1)
     assert [(r.line, r.outcome) for r in data.refused] == [(3, "failed"), (4, "failed"), (2, "rejected")]
     assert data.num_supervised_tokens == len(tokenizer("Yo<|im_end|>")["input_ids"])
-    header = "\n".join(header_lines(data, max_length=100, limit_from="set", policy="drop"))
+    header = "\n".join(data.header_lines(max_length=100, limit_from="set", policy="drop"))
     assert "4 rows read, 2 unreadable, 1 over-length, 1 trained on" in header
 
 
 def test_rows_to_evaluate_on_are_counted_and_their_build_is_a_parent(tmp_path, tokenizer):
-    from posttrain.sft_output import parents, row_counts
+    from posttrain.train_output import parents, row_counts
 
     def build(name, rows):
         (tmp_path / name).mkdir()
@@ -317,7 +317,7 @@ def test_prepare_mixes_by_weight(tmp_path, tokenizer):
     data = prepare(sources, tokenizer, **options(mixture_rows=16))
     assert [(c.usable, c.drawn) for c in data.counts] == [(2, 4), (6, 12)]
     assert Counter(r.row.messages[0].content for r in data.rows)["a0"] == 2
-    header = "\n".join(header_lines(data, max_length=9, limit_from="set", policy="raise"))
+    header = "\n".join(data.header_lines(max_length=9, limit_from="set", policy="raise"))
     assert "2 rows read, 0 unreadable, 0 over-length, 4 trained on (2.00 times)" in header
 
 
@@ -337,5 +337,5 @@ def test_truncated_rows_are_warned_about(tmp_path, tokenizer):
     file = write_jsonl(tmp_path / "rows.jsonl", rows)
     data = prepare([DataSource(path=str(file))], tokenizer, **options(max_length=60, over_length="truncate"))
     assert data.longest == 60
-    header = "\n".join(header_lines(data, max_length=60, limit_from="set", policy="truncate"))
+    header = "\n".join(data.header_lines(max_length=60, limit_from="set", policy="truncate"))
     assert "teach the model not to stop" in header

@@ -1,4 +1,4 @@
-"""What an SFT run leaves in its folder: the model in HF's layout, its card, and the manifest."""
+"""What a training run leaves in its folder: the model in HF's layout, its card, and the manifest."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.run_dir import RunDir, atomic_write
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
-from posttrain.prepared_rows import SourceCount
+from posttrain.prepared_rows import PreparedRows, SourceCount
 from posttrain.run_log import mean_loss
-from posttrain.train_data import TrainingData
 
 if TYPE_CHECKING:
-    from trl.trainer.sft_trainer import SFTTrainer
+    from transformers import Trainer
 
-    from posttrain.sft import SFTJob
-    from posttrain.sft_plan import Plan
+    from posttrain.train_job import TrainJob
+    from posttrain.train_plan import Plan
 
 
-def account(job: SFTJob, plan: Plan, trainer: SFTTrainer) -> dict[str, Any]:
+def account(job: TrainJob, plan: Plan, trainer: Trainer) -> dict[str, Any]:
     """Return the manifest's `training` entry."""
     data = plan.data
     rows, tokens = data.over_length
@@ -31,7 +30,6 @@ def account(job: SFTJob, plan: Plan, trainer: SFTTrainer) -> dict[str, Any]:
         "longest_row": data.longest,
         "max_length": plan.max_length,
         "over_length": {"rows": rows, "tokens": tokens, "policy": job.over_length},
-        "train_on": job.train_on,
         "sources": [_source(count) for count in data.counts],
         "eval_sources": [_source(count) for count in plan.eval_data.counts] if plan.eval_data else [],
         "chat_template": template_digest(
@@ -58,7 +56,7 @@ def _source(count: SourceCount) -> dict[str, Any]:
     }
 
 
-def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]) -> None:
+def save(job: TrainJob, run: RunDir, trainer: Trainer, training: dict[str, Any]) -> None:
     """Write model or adapter, tokenizer and state to the root of the run folder; all ranks take part."""
     if trainer.is_fsdp_enabled:
         # A sharded state would leave no model in HF's layout at the root.
@@ -77,6 +75,7 @@ def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]
     )
     card = model_card(
         name=run.name,
+        job=job.VERB,
         base_model=job.model,
         method=job.method,
         is_adapter=job.lora is not None,
@@ -87,7 +86,7 @@ def save(job: SFTJob, run: RunDir, trainer: SFTTrainer, training: dict[str, Any]
 
 
 def finish(
-    job: SFTJob,
+    job: TrainJob,
     run: RunDir,
     plan: Plan,
     training: dict[str, Any],
@@ -123,7 +122,7 @@ def row_counts(plan: Plan) -> dict[str, int]:
     return counts
 
 
-def _ends(data: TrainingData) -> dict[str, int]:
+def _ends(data: PreparedRows[Any]) -> dict[str, int]:
     outcomes = [r.outcome for r in data.refused]
     return {
         "read": sum(c.read for c in data.counts),

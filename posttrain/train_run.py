@@ -1,4 +1,4 @@
-"""What `posttrain/sft.py` does once its config is known to be right."""
+"""What a training job does once its config is known to be right."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import with_scores
 from posttrain.run_log import run_log
-from posttrain.sft_output import account, finish, save
-from posttrain.sft_plan import Plan, header, plan_training
 from posttrain.step_rows import StepRows
 from posttrain.stop import StopRequest
-from posttrain.train_data import TrainingData
+from posttrain.train_output import account, finish, save
+from posttrain.train_plan import Plan, header, plan_training
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedTokenizerBase
-    from trl.trainer.sft_trainer import SFTTrainer
+    from transformers import PreTrainedTokenizerBase, Trainer
 
-    from posttrain.sft import SFTJob
+    from posttrain.prepared_rows import PreparedRows
+    from posttrain.train_job import TrainJob
 
 
-def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]) -> int:
+def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]) -> int:
     """Run the job; returns the exit code (128 + n if signal n stopped it, with a checkpoint)."""
-    folder = run_folder("sft", job.name, job.output_dir)
+    folder = run_folder(job.VERB, job.name, job.output_dir)
     if _is_main():
         clear_leftovers(folder)
-    run = RunDir.open_for("sft", folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
+    run = RunDir.open_for(job.VERB, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     plan = plan_training(job, folder, sources, eval_sources)
     plan = replace(
         plan,
@@ -77,9 +76,11 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
                 flush=True,
             )
         return 128 + stop.signal
-    training = account(job, plan, trainer)
+    found, lines = job.after_training(trainer, plan.data, plan.eval_data)
+    training = account(job, plan, trainer) | found
     save(job, run, trainer, training)
     if run.writes:
+        print("\n".join(lines), end="\n" if lines else "", flush=True)
         if evals is not None:
             evals.settle()
             print("\n".join(evals.closing()), flush=True)
@@ -91,11 +92,9 @@ def train(job: SFTJob, sources: Sequence[DataSource], eval_sources: Sequence[Dat
 
 
 def make_trainer(
-    job: SFTJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None = None
-) -> SFTTrainer:
+    job: TrainJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None = None
+) -> Trainer:
     """Build TRL's trainer on rows that it takes as they are: input_ids and labels, nothing left to cut."""
-    from posttrain.trainers.sft_trainer import LengthSFTTrainer
-
     # The log comes after the stop: it also logs at the steps that a stop, or the trainer, saves.
     callbacks = [same_order_after_resume(), stop.callback(), run_log(plan.folder / "metrics.jsonl")]
     if evals is not None:
@@ -104,7 +103,7 @@ def make_trainer(
     if step_rows is not None:
         callbacks.append(step_rows.callback())
     try:
-        trainer = LengthSFTTrainer(
+        trainer = job.trainer_class()(
             model=str(plan.model.path),
             args=plan.args,
             train_dataset=plan.data.to_dataset(),
@@ -114,11 +113,12 @@ def make_trainer(
             callbacks=callbacks,
             token_budget=plan.budget,
             step_rows=step_rows,
+            **job.trainer_options(),
         )
     except ValueError as error:
         if job.lora is None or not str(error).startswith(("Target modules", "No modules were targeted")):
             raise
-        names = linear_modules(plan.model, trust_remote_code=bool(plan.args.trust_remote_code))
+        names = linear_modules(plan.model, trust_remote_code=bool(job.trainer.get("trust_remote_code")))
         raise ConfigError(
             f"lora.target_modules is {job.lora.target_modules!r}: {job.model} has no such modules; it has "
             f"{', '.join(names)}"
@@ -130,7 +130,7 @@ def make_trainer(
     return trainer
 
 
-def _lora_config(job: SFTJob) -> LoraConfig | None:
+def _lora_config(job: TrainJob) -> LoraConfig | None:
     if job.lora is None:
         return None
     from peft import LoraConfig
@@ -145,7 +145,7 @@ def _lora_config(job: SFTJob) -> LoraConfig | None:
 
 
 def _stop_at_end_of_turn(
-    trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, data: TrainingData
+    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, data: PreparedRows[Any]
 ) -> list[str]:
     """Make the saved model stop where it was taught to; an adapter cannot carry this, so it is said."""
     model: Any = trainer.model

@@ -1,4 +1,4 @@
-"""What an SFT job will do, settled and checked before any weights are loaded."""
+"""What a training job will do, settled and checked before any weights are loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,27 +20,25 @@ from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
 from posttrain.batching import real_token_frac
-from posttrain.curriculum import CyclicalOptions, DecompositionOptions
+from posttrain.curriculum import DecompositionOptions
 from posttrain.curriculum_lines import context_line
 from posttrain.curriculum_order import order_identity
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import batches_lines, run_batches
-from posttrain.text_data import TextData, largest_log2, prepare_texts, text_lines
-from posttrain.train_data import TrainingData, header_lines, prepare
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-    from trl.trainer.sft_config import SFTConfig
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
 
     from posttrain.batch_order import BatchOrder
-    from posttrain.sft import SFTJob
+    from posttrain.prepared_rows import PreparedRows
+    from posttrain.train_job import TrainJob
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What an SFT job will train on and how, before any weights are loaded."""
+    """What a job will train on and how, before any weights are loaded."""
 
     folder: Path
     model: ModelRef
@@ -48,9 +46,9 @@ class Plan:
     max_length: int
     limit_from: str
     attention: Attention
-    data: TrainingData
-    eval_data: TrainingData | None
-    args: SFTConfig
+    data: PreparedRows[Any]
+    eval_data: PreparedRows[Any] | None
+    args: TrainingArguments
     layout: BatchLayout
     budget: BatchOrder | None
     """The batches of the training, where they are ours."""
@@ -62,6 +60,11 @@ class Plan:
         return (self.budget or self.layout).steps_per_epoch
 
     @property
+    def is_packed(self) -> bool:
+        """Whether rows share sequences."""
+        return bool(getattr(self.args, "packing", False))
+
+    @property
     def inputs(self) -> list[InputFile]:
         """The files that were read."""
         sources = self.data.sources + (self.eval_data.sources if self.eval_data else [])
@@ -71,11 +74,9 @@ class Plan:
         """Return what a resumed run must share beyond its config, as begun_with.json holds it."""
         sha = hashlib.sha256()
         for row in self.data.rows:
-            sha.update(len(row.input_ids).to_bytes(8, "little"))
-            sha.update(row.input_ids.tobytes())
-            sha.update(row.labels.tobytes())
+            row.add_to(sha)
         autocast = "bf16" if self.args.bf16 else "fp16" if self.args.fp16 else "none"
-        dtype = (self.args.model_init_kwargs or {}).get("dtype")  # pyright: ignore
+        dtype = (getattr(self.args, "model_init_kwargs", None) or {}).get("dtype")
         return {
             "data": sha.hexdigest(),
             "precision": f"weights {dtype}, autocast {autocast}",
@@ -86,7 +87,7 @@ class Plan:
 
 
 def plan_training(
-    job: SFTJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+    job: TrainJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
 ) -> Plan:
     """Find the model, read and tokenise the data, and settle the trainer's arguments; writes nothing.
 
@@ -110,7 +111,7 @@ def plan_training(
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     attention = plan_attention(job, model)
     args = _trainer_args(job, folder, max_length, attention)
-    data = _prepare(job, sources, tokenizer, max_length)
+    data = job.prepare(sources, tokenizer, max_length)
     plan = Plan(
         folder=folder,
         model=model,
@@ -119,7 +120,7 @@ def plan_training(
         limit_from=limit_from,
         attention=attention,
         data=data,
-        eval_data=_prepare(job, eval_sources, tokenizer, max_length, is_eval=True) if eval_sources else None,
+        eval_data=job.prepare(eval_sources, tokenizer, max_length) if eval_sources else None,
         args=args,
         layout=BatchLayout(
             num_rows=len(data.rows),
@@ -131,7 +132,7 @@ def plan_training(
         budget=run_batches(
             job.length_curriculum,
             job.batching,
-            data.rows,
+            data,
             args=args,
             folder=folder,
             model=model,
@@ -145,13 +146,13 @@ def plan_training(
 
 
 def dry_run(
-    job: SFTJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+    job: TrainJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
 ) -> int:
     """Say what the job would train on, and check all that can be checked without weights; writes nothing."""
     plan = plan_training(job, folder, sources, eval_sources)
     args, per_epoch = plan.args, plan.steps_per_epoch
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
-    counted = "not known before packing" if args.packing else f"{steps:,}, {per_epoch:,} an epoch"
+    counted = "not known before packing" if plan.is_packed else f"{steps:,}, {per_epoch:,} an epoch"
     dealt = plan.layout if plan.budget is None else plan.budget
     print(
         "\n".join([*header(job, plan), f"steps       {counted}: {dealt}", "dry run     nothing was written"])
@@ -159,12 +160,14 @@ def dry_run(
     return 0
 
 
-def header(job: SFTJob, plan: Plan) -> list[str]:
+def header(job: TrainJob, plan: Plan) -> list[str]:
     """Return the lines that say what is trained on what, and from where."""
     return [
-        f"sft         {plan.folder}: {job.method} of {job.model}, weights in {_dtype(job)}, "
+        f"{job.VERB:<12}{plan.folder}: {job.method} of {job.model}, weights in {_dtype(job)}, "
         f"{_devices(plan.args)}",
-        *_rows(job, plan),
+        *plan.data.header_lines(
+            max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
+        ),
         *_batches(job, plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
@@ -172,33 +175,24 @@ def header(job: SFTJob, plan: Plan) -> list[str]:
     ]
 
 
-def _rows(job: SFTJob, plan: Plan) -> Iterator[str]:
-    """Say what is trained on, and what is not."""
-    if isinstance(plan.data, TextData):
-        return text_lines(plan.data)
-    return header_lines(
-        plan.data, max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
-    )
-
-
-def _batches(job: SFTJob, plan: Plan) -> list[str]:
+def _batches(job: TrainJob, plan: Plan) -> list[str]:
     """Say how much of what is computed is padding; of packs nothing is known yet."""
-    if plan.args.packing:
+    if plan.is_packed:
         return []
-    lengths = [len(row.input_ids) for row in plan.data.rows]
+    lengths, real = plan.data.lengths, plan.data.real_lengths
     if plan.budget is None:
         rows = random.Random(job.seed).sample(range(len(lengths)), len(lengths))
         size = plan.layout.batch_size
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+        frac = real_token_frac(lengths, batches, real)
         return [
-            context_line(lengths),
-            f"batches     padded: {size} rows as they come, about {real_token_frac(lengths, batches):.0%} of their "
-            "tokens are no padding",
+            context_line(real),
+            f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding",
         ]
-    return list(batches_lines(plan.budget, job.length_curriculum, plan.data.rows, plan.args))
+    return list(batches_lines(plan.budget, job.length_curriculum, plan.data, plan.args))
 
 
-def plan_attention(job: SFTJob, model: ModelRef) -> Attention:
+def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
     """Return the attention to load the model with; one of our own is made known to transformers."""
     import torch
     from transformers import AutoConfig
@@ -217,9 +211,7 @@ def plan_attention(job: SFTJob, model: ModelRef) -> Attention:
     return found
 
 
-def _trainer_args(job: SFTJob, folder: Path, max_length: int, attention: Attention) -> SFTConfig:
-    from trl.trainer.sft_config import SFTConfig
-
+def _trainer_args(job: TrainJob, folder: Path, max_length: int, attention: Attention) -> TrainingArguments:
     keys = dict(job.trainer)
     prepare_cpu(keys)
     keys.setdefault("report_to", "none")
@@ -227,47 +219,9 @@ def _trainer_args(job: SFTJob, folder: Path, max_length: int, attention: Attenti
     chosen = {"attn_implementation": attention.implementation} if attention.implementation else {}
     keys["model_init_kwargs"] = {"dtype": _dtype(job), **chosen, **(keys.get("model_init_kwargs") or {})}
     try:
-        return SFTConfig(
-            output_dir=str(folder),
-            seed=job.seed,
-            # Packing needs the size of a pack. Else there is nothing to cut: the rows have been checked.
-            max_length=max_length if keys.get("packing") else None,
-            **keys,
-        )
+        return job.trainer_arguments({"output_dir": str(folder), "seed": job.seed, **keys}, max_length)
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"TRL's SFTConfig refuses these settings: {error}") from error
-
-
-def _prepare(
-    job: SFTJob,
-    sources: Sequence[DataSource],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    *,
-    is_eval: bool = False,
-) -> TrainingData:
-    curriculum = job.length_curriculum
-    if isinstance(curriculum, DecompositionOptions):
-        return prepare_texts(
-            sources,
-            tokenizer,
-            curriculum,
-            max_log2=largest_log2(curriculum, max_length=max_length, max_tokens=job.batching.max_tokens),
-            on_bad_row=job.on_bad_row,
-            mixture_rows=job.mixture_rows,
-            seed=job.seed,
-        )
-    return prepare(
-        sources,
-        tokenizer,
-        max_length=max_length,
-        over_length=job.over_length,
-        on_bad_row=job.on_bad_row,
-        train_on=job.train_on,
-        mixture_rows=job.mixture_rows,
-        seed=job.seed,
-        score_column=curriculum.column if isinstance(curriculum, CyclicalOptions) and not is_eval else None,
-    )
+        raise ConfigError(f"TRL refuses these settings: {error}") from error
 
 
 def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> None:
@@ -304,7 +258,7 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
         )
 
 
-def _bound_by(job: SFTJob, model: ModelRef, checkpoint: Path) -> str | None:
+def _bound_by(job: TrainJob, model: ModelRef, checkpoint: Path) -> str | None:
     """Return why a run must go on with the very batch layout it was begun with, or None."""
     if job.batching.name == "token_budget":
         return "token_budget deals its batches to processes and steps"
@@ -323,7 +277,7 @@ def _bound_by(job: SFTJob, model: ModelRef, checkpoint: Path) -> str | None:
     return None
 
 
-def _devices(args: SFTConfig) -> str:
+def _devices(args: TrainingArguments) -> str:
     import torch
 
     processes = args.world_size
@@ -332,5 +286,5 @@ def _devices(args: SFTConfig) -> str:
     return f"{processes} process{'es' if processes > 1 else ''} on {kind}{threads}"
 
 
-def _dtype(job: SFTJob) -> str:
+def _dtype(job: TrainJob) -> str:
     return weights_dtype(job.dtype, is_lora=job.lora is not None)
