@@ -30,6 +30,7 @@ def account(job: TrainJob, plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "longest_row": data.longest,
         "max_length": plan.max_length,
         "over_length": {"rows": rows, "tokens": tokens, "policy": job.over_length},
+        "supervised": job.supervised,
         "sources": [_source(count) for count in data.counts],
         "eval_sources": [_source(count) for count in plan.eval_data.counts] if plan.eval_data else [],
         "chat_template": template_digest(
