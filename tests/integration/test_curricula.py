@@ -286,3 +286,25 @@ def test_the_dry_run_prints_the_table_and_the_average_context(files, tmp_path, a
     )  # fmt: skip
     assert code == 0 and words in output and "average context seen" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_pairs_take_a_curriculum_too(tmp_path):
+    pairs = [
+        {"prompt": f"Count to {i}.", "chosen": " ".join(map(str, range(i + 1))), "rejected": "no"}
+        for i in range(16)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    done = subprocess.run(
+        [
+            sys.executable, "posttrain/dpo.py", "--name=pairs", "--model=embedded:smollm2-135m", f"--data={file}",
+            f"--output_dir={tmp_path / 'run'}", "--dry_run", *BUDGET, "--curriculum.name=length_buckets",
+            "--curriculum.odds=grow_p2", "--curriculum.cycles=4",
+        ],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "curriculum  length_buckets: grow_p2, 4 cycles an epoch" in done.stdout

@@ -17,7 +17,8 @@ from lengthwise.rows import Place, Row
 from posttrain.curriculum import DecompositionOptions
 from posttrain.row_formats import read_row
 from posttrain.row_sources import data_sources
-from posttrain.text_data import end_of_text_id, largest_log2, prepare_texts, read_text
+from posttrain.text_data import largest_log2, prepare_texts
+from posttrain.text_rows import end_of_text_id, read_text
 
 
 @pytest.fixture(scope="module")
