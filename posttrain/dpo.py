@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lengthwise.config import option
+from lengthwise.config import did_you_mean, option
 from lengthwise.job import run_main
 from posttrain import train_job
 from posttrain.curriculum import check_of_pairs
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
     from posttrain.pair_data import PairData
     from posttrain.trainers.dpo_trainer import LengthDPOTrainer
+
+LOSSES = (
+    "sigmoid", "sigmoid_norm", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
+)  # fmt: skip
+"""TRL's losses; it would name them once the first batch is through the model."""
 
 _COMPARES_PAIRS = {"aot", "aot_unpaired"}
 
@@ -79,6 +85,10 @@ class DPOJob(TrainJob):
         check_of_pairs(self.length_curriculum)
 
     def _check_loss(self) -> None:
+        for loss in self.trainer.get("loss_type", []):
+            if loss not in LOSSES:
+                near = did_you_mean(loss, LOSSES) or f"there are {', '.join(LOSSES)}"
+                raise ValueError(f"loss_type has {loss!r}: {near}")
         compared = _COMPARES_PAIRS & set(self.trainer.get("loss_type", []))
         if compared and self.batching.name == "token_budget":
             raise ValueError(
