@@ -7,6 +7,7 @@ command. Rows per step, losses and final weights are compared with those of an u
     python benchmarks/train_resume.py
     python benchmarks/train_resume.py --processes 2 --sampling group_by_length
     python benchmarks/train_resume.py --processes 2 --batching token_budget
+    python benchmarks/train_resume.py --curriculum length_buckets
     python benchmarks/train_resume.py --processes 1 --resumed_processes 2
 
 With other processes after the kill the rows of each step stay the same, dealt out anew: no dropout then, float32,
@@ -36,6 +37,13 @@ REPO = Path(__file__).resolve().parents[1]
 EPOCHS, STEPS_PER_EPOCH = 2, 8
 LARGEST_LOSS_DIFFERENCE = 1e-6
 LARGEST_AFTER_NEW_LAYOUT = 1e-4
+CURRICULA = {
+    "length_buckets": ["odds=grow_p2", "cycles=4", "num_buckets=3"],
+    "dataset_decomposition": ["odds=grow_p2", "cycles=2", "min_log2=3", "max_log2=5"],
+    "competence_window": ["until=0.8"],
+    "cyclical": ["score=loss"],
+}
+"""The curricula with options under which a small run has several cycles; losses as scores have to be kept."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,8 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batching", default="padded", choices=["padded", "token_budget"], help="batching.name"
     )
+    parser.add_argument("--curriculum", choices=list(CURRICULA), help="curriculum.name; needs no --batching")
     args = parser.parse_args(argv)
     args.resumed_processes = args.resumed_processes or args.processes
+    if args.curriculum:
+        args.batching = "token_budget"
     with tempfile.TemporaryDirectory(prefix="train_resume_") as scratch:
         figures = measure(Path(scratch), args)
     print(json.dumps(figures))
@@ -64,7 +75,8 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Return what a disturbed and an undisturbed run have in common."""
     data = scratch / "rows.jsonl"
     same_layout = args.resumed_processes == args.processes
-    write_rows(data, number=STEPS_PER_EPOCH * rows_per_step(args))
+    number = STEPS_PER_EPOCH * rows_per_step(args)
+    write_rows(data, number, as_texts=args.curriculum == "dataset_decomposition")
     whole, killed = scratch / "whole", scratch / "killed"
     finish(command(whole, data, args, args.processes))
     num_steps = len(per_step(whole / "step_rows.jsonl", "rows"))
@@ -92,6 +104,7 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         "resumed_processes": args.resumed_processes,
         "sampling": args.sampling,
         "batching": args.batching,
+        "curriculum": args.curriculum,
         "steps": len(rows[0]),
         "killed_after": kills,
         "same_rows": rows[0] == rows[1],
@@ -108,12 +121,17 @@ def rows_per_step(args: argparse.Namespace) -> int:
     return 2 * max(args.processes, args.resumed_processes)
 
 
-def write_rows(file: Path, number: int) -> None:
-    """Write short conversations of different lengths."""
-    lines = [
-        {"id": f"row-{i}", "prompt": f"Count to {i + 1}.", "completion": " ".join(map(str, range(1, i + 2)))}
-        for i in range(number)
-    ]
+def write_rows(file: Path, number: int, *, as_texts: bool = False) -> None:
+    """Write short conversations, or plain texts, of different lengths."""
+    counts = [" ".join(map(str, range(1, i + 2))) for i in range(number)]
+    if as_texts:  # no two alike, so that each sequence has a name of its own
+        lines = [
+            {"id": f"row-{i}", "text": f"{i} times {counts[i]}: {counts[-1 - i]}"} for i in range(number)
+        ]
+    else:
+        lines = [
+            {"id": f"row-{i}", "prompt": f"Count to {i + 1}.", "completion": counts[i]} for i in range(number)
+        ]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
@@ -135,12 +153,22 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
         f"--per_device_train_batch_size={rows_per_step(args) // processes}",
         "--gradient_checkpointing=false",
         f"--batching.name={args.batching}",
+        *curriculum_flags(args),
         *([f"--train_sampling_strategy={args.sampling}"] if args.batching == "padded" else []),
         "--logging_steps=1",
         "--save_steps=2",
         "--save_total_limit=1",
         "--log_step_rows",
     ]
+
+
+def curriculum_flags(args: argparse.Namespace) -> list[str]:
+    """Return the flags of a length curriculum."""
+    if args.curriculum is None:
+        return []
+    flags = [f"--curriculum.name={args.curriculum}"]
+    flags += [f"--curriculum.{option}" for option in CURRICULA[args.curriculum]]
+    return [*flags, *(["--batching.max_tokens=64"] if args.curriculum == "dataset_decomposition" else [])]
 
 
 def start(words: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -45,9 +45,19 @@ def check_template(chat_template_path: str | None) -> None:
 
 
 def load_tokenizer(
-    model: ModelRef, *, chat_template_path: str | None = None, trust_remote_code: bool = False
+    model: ModelRef,
+    *,
+    chat_template_path: str | None = None,
+    trust_remote_code: bool = False,
+    needs_template: bool = True,
 ) -> PreTrainedTokenizerBase:
     """Return the model's tokenizer, with the chat template of `chat_template_path` if given.
+
+    Args:
+        model: the model.
+        chat_template_path: a template's file, or a model that has one.
+        trust_remote_code: whether the model's own code may run.
+        needs_template: whether there must be one; plain texts need none.
 
     Raises:
         ConfigError: the template cannot be found, or there is none.
@@ -67,7 +77,8 @@ def load_tokenizer(
                 f"chat_template_path: no tokenizer can be loaded from {wanted!r}: {error}"
             ) from error
         tokenizer.chat_template = other.chat_template
-    check_tokenizer(tokenizer)
+    if needs_template:
+        check_tokenizer(tokenizer)
     return tokenizer
 
 

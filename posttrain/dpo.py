@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lengthwise.config import did_you_mean, option
 from lengthwise.job import run_main
 from posttrain import train_job
+from posttrain.curriculum import check_of_pairs
 from posttrain.row_sources import DataSource
 from posttrain.train_job import TrainJob
 from posttrain.trl_keys import MANAGED_DPO
@@ -81,6 +82,7 @@ class DPOJob(TrainJob):
             raise ValueError(f"margin_pairs is {self.margin_pairs}: it must be at least 0")
         self._check_loss()
         super().__post_init__()
+        check_of_pairs(self.length_curriculum)
 
     def _check_loss(self) -> None:
         for loss in self.trainer.get("loss_type", []):

@@ -43,6 +43,8 @@ class TrainRow:
     messages: tuple[Message, ...]
     num_context: int = 0
     """Leading messages that are never trained on: the prompt of a prompt-completion row."""
+    score: float | None = None
+    """A number of the user's own by which a curriculum draws rows, where the config names its column."""
 
 
 def row_format(row: Mapping[str, Any]) -> RowFormat:
@@ -63,6 +65,11 @@ def row_format(row: Mapping[str, Any]) -> RowFormat:
         return "sharegpt"
     if row.get("instruction") is not None and row.get("output") is not None:
         return "alpaca"
+    if isinstance(row.get("text"), str):
+        raise ValueError(
+            "it is a plain text, not a conversation: to train on plain texts set curriculum: {name: "
+            "dataset_decomposition} and batching: {name: token_budget}"
+        )
     raise ValueError(
         f"its keys are {sorted(row)[:8]}; it needs messages, or prompt and completion, or conversations "
         "(ShareGPT), or instruction and output (Alpaca)"

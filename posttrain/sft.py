@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lengthwise.config import option
 from lengthwise.job import run_main
 from posttrain import train_job
+from posttrain.curriculum import CyclicalOptions, DecompositionOptions, check_of_conversations
 from posttrain.row_sources import DataSource
 from posttrain.train_job import TrainJob
 from posttrain.trl_keys import MANAGED_SFT
@@ -43,6 +44,7 @@ class SFTJob(TrainJob):
         if self.batching.name == "packed":
             self.trainer = {**self.trainer, "packing": True}
         super().__post_init__()
+        check_of_conversations(self.length_curriculum, self.train_on)
 
     @property
     def method(self) -> str:
@@ -52,6 +54,8 @@ class SFTJob(TrainJob):
     @property
     def supervised(self) -> str:
         """Which tokens of a row carry loss, in words."""
+        if isinstance(self.length_curriculum, DecompositionOptions):
+            return "every token of plain texts"
         turns = "all assistant turns" if self.train_on == "all" else "the last assistant turn"
         return f"{turns} of a conversation, with the end-of-turn token"
 
@@ -63,9 +67,22 @@ class SFTJob(TrainJob):
     def prepare(
         self, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> TrainingData:
-        """Read, tokenise, mask and mix the conversations of `sources`."""
+        """Read, tokenise, mask and mix the conversations of `sources`, or cut its plain texts."""
+        from posttrain.text_data import prepare_texts
         from posttrain.train_data import prepare
 
+        curriculum = self.length_curriculum
+        if isinstance(curriculum, DecompositionOptions):
+            return prepare_texts(
+                sources,
+                tokenizer,
+                curriculum,
+                max_length=max_length,
+                max_tokens=self.batching.max_tokens,
+                on_bad_row=self.on_bad_row,
+                mixture_rows=self.mixture_rows,
+                seed=self.seed,
+            )
         return prepare(
             sources,
             tokenizer,
@@ -75,6 +92,7 @@ class SFTJob(TrainJob):
             train_on=self.train_on,
             mixture_rows=self.mixture_rows,
             seed=self.seed,
+            score_column=curriculum.column if isinstance(curriculum, CyclicalOptions) else None,
         )
 
     def trainer_arguments(self, keys: dict[str, Any], max_length: int) -> SFTConfig:

@@ -73,9 +73,8 @@ class TokenBudget:
     @cached_property
     def _num_groups(self) -> int:
         """Batches of all processes in an epoch; what is missing to this number is made by halving."""
-        least = len(cut(sorted(self.lengths), repeat(self.max_tokens)))
-        spare = 0 if least == 1 else math.ceil(SPARE_FRAC * least)
-        return -(-min(least + spare, len(self.lengths)) // self.num_processes) * self.num_processes
+        least = num_cuts(self.lengths, self.max_tokens)
+        return with_room(least, len(self.lengths), self.num_processes)
 
     def epoch(self, seed: int, epoch: int) -> list[list[Batch]]:
         """Return the batches of an epoch, in their order: of each forward pass the batch of each process.
@@ -85,20 +84,62 @@ class TokenBudget:
         import numpy as np
 
         stream = np.random.default_rng([seed, epoch])
-        shuffled = stream.permutation(len(self.lengths))
-        rows = shuffled[np.argsort(np.asarray(self.lengths)[shuffled], kind="stable")].tolist()
-        lengths = [self.lengths[row] for row in rows]
-        shares = stream.random(self._num_groups)
-        for slack in SLACKS:  # the last one, none, needs the least number
-            sizes = cut(lengths, chain(self.max_tokens * (1 - slack * shares), repeat(0)))
-            if len(sizes) <= self._num_groups:
-                break
-        sizes = split_to(sizes, self._num_groups)
-        ends = np.cumsum(sizes).tolist()
-        batches = [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-        batches += [[rows[i % len(rows)]] for i in range(self._num_groups - len(batches))]
+        batches = near_equal_batches(self.lengths, self.max_tokens, self._num_groups, stream)
         passes = [batches[i : i + self.num_processes] for i in range(0, len(batches), self.num_processes)]
         return [passes[i] for i in mixed_order(len(passes), self.accumulation, stream)]
+
+
+def num_cuts(lengths: Sequence[int], max_tokens: int) -> int:
+    """Return the least number of batches that rows make.
+
+    Example:
+        >>> num_cuts([5, 9, 2, 3, 2], 9)
+        3
+    """
+    return len(cut(sorted(lengths), repeat(max_tokens)))
+
+
+def with_room(least: int, most: int, num_processes: int) -> int:
+    """Return a number of batches above the least, a multiple of `num_processes`.
+
+    Args:
+        least: batches that there must be.
+        most: batches that the rows can fill; above it only where `num_processes` does not divide it.
+        num_processes: processes that train side by side.
+
+    Example:
+        >>> with_room(100, 1000, 2), with_room(100, 101, 2), with_room(1, 9, 1)
+        (106, 102, 1)
+    """
+    spare = 0 if least == 1 else math.ceil(SPARE_FRAC * least)
+    return -(-min(least + spare, most) // num_processes) * num_processes
+
+
+def near_equal_batches(
+    lengths: Sequence[int], max_tokens: int, number: int, stream: np.random.Generator
+) -> list[Batch]:
+    """Return rows as `number` batches of near-equal lengths, the shortest first; where the cuts fall is random.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: padded tokens of a batch; a longer row is alone.
+        number: batches, at least `num_cuts`; where there are fewer rows, the first ones come again.
+        stream: what is drawn from; it is advanced.
+    """
+    import numpy as np
+
+    shuffled = stream.permutation(len(lengths))
+    rows = shuffled[np.argsort(np.asarray(lengths)[shuffled], kind="stable")].tolist()
+    ascending = [lengths[row] for row in rows]
+    shares = stream.random(number)
+    for slack in SLACKS:  # the last one, none, needs the least number
+        sizes = cut(ascending, chain(max_tokens * (1 - slack * shares), repeat(0)))
+        if len(sizes) <= number:
+            break
+    sizes = split_to(sizes, number)
+    ends = np.cumsum(sizes).tolist()
+    batches = [rows[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return batches + [[rows[i % len(rows)]] for i in range(number - len(batches))]
 
 
 def cut(lengths: Sequence[int], budgets: Iterable[float]) -> list[int]:

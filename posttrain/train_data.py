@@ -22,6 +22,7 @@ from posttrain.prepared_rows import (
     split_lines,
 )
 from posttrain.row_formats import TrainRow, read_row
+from posttrain.row_scores import read_scored_row
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.training_mask import RowRefused, assistant_spans, mask_conversations, trained_turns
 
@@ -124,8 +125,9 @@ def prepare(
     train_on: Literal["all", "last"],
     mixture_rows: int | None,
     seed: int,
+    score_column: str | None = None,
 ) -> TrainingData:
-    """Read, tokenise, mask, apply the length limit, and mix.
+    """Read, tokenise, mask, apply the length limit, and mix; with `score_column`, rows keep the number in it.
 
     Raises:
         ConfigError: unreadable or over-long rows where the policy is `raise`, or nothing left to train on.
@@ -133,7 +135,7 @@ def prepare(
     return prepare_rows(
         TrainingData,
         sources,
-        read=read_row,
+        read=read_row if score_column is None else partial(read_scored_row, column=score_column),
         tokenize=partial(tokenize_rows, tokenizer=tokenizer, train_on=train_on),
         max_length=max_length,
         over_length=over_length,

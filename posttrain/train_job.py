@@ -15,6 +15,7 @@ from lengthwise.schemas import load_schema
 from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE
 from posttrain.batching import Batching, check_batching
+from posttrain.curriculum import Curriculum, check_curriculum, read_curriculum
 from posttrain.length_eval import LengthEval, check_length_eval
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
@@ -82,6 +83,11 @@ class TrainJob(ABC):
         default_factory=Batching,
         help="how rows become batches: {name: padded, token_budget or packed, max_tokens}",
     )
+    curriculum: dict[str, Any] | None = option(
+        None,
+        help="in which order lengths come, with batching: {name: token_budget}: {name: length_buckets, "
+        "competence_window, cyclical, or for plain texts dataset_decomposition; its options}",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option(
         "auto",
         help="type of the loaded weights; auto: float32, or bfloat16 for LoRA where the hardware has it",
@@ -105,6 +111,7 @@ class TrainJob(ABC):
         """Refuse combinations that would fail late or do nothing."""
         check_trainer_keys(self.trainer, self.managed_keys)
         check_batching(self.batching, self.trainer)
+        check_curriculum(self.length_curriculum, self.batching, self.trainer)
         for key in ("max_length", "mixture_rows"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -122,6 +129,11 @@ class TrainJob(ABC):
             raise ValueError("eval_strategy is set, but there is nothing to evaluate on: set eval_data")
         if self.trainer.get("load_best_model_at_end") and not wants_eval:
             raise ValueError("load_best_model_at_end is set, but nothing is evaluated: set eval_strategy too")
+
+    @property
+    def length_curriculum(self) -> Curriculum | None:
+        """The field `curriculum`, read."""
+        return read_curriculum(self.curriculum)
 
     @property
     def also_decisive(self) -> frozenset[str]:

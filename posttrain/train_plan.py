@@ -19,16 +19,20 @@ from lengthwise.run_dir import InputFile
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
-from posttrain.batching import real_token_frac, token_budget
+from posttrain.batching import real_token_frac
+from posttrain.curriculum import DecompositionOptions
+from posttrain.curriculum_lines import context_line
+from posttrain.curriculum_order import order_identity
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
+from posttrain.run_batches import batches_lines, run_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+    from posttrain.batch_order import BatchOrder
     from posttrain.prepared_rows import PreparedRows
-    from posttrain.token_budget import TokenBudget
     from posttrain.train_job import TrainJob
 
 
@@ -46,7 +50,7 @@ class Plan:
     eval_data: PreparedRows[Any] | None
     args: TrainingArguments
     layout: BatchLayout
-    budget: TokenBudget | None
+    budget: BatchOrder | None
     """The batches of the training, where they are ours."""
     checkpoint: Path | None
 
@@ -78,6 +82,7 @@ class Plan:
             "precision": f"weights {dtype}, autocast {autocast}",
             "layout": self.layout.to_dict(),
             "token_budget": None if self.budget is None else self.budget.max_tokens,
+            "curriculum": None if self.budget is None else order_identity(self.budget),
         }
 
 
@@ -97,7 +102,12 @@ def plan_training(
         )
     trusts = bool(job.trainer.get("trust_remote_code", False))
     model = find_base(job.model)
-    tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
+    tokenizer = load_tokenizer(
+        model,
+        chat_template_path=job.chat_template_path,
+        trust_remote_code=trusts,
+        needs_template=not isinstance(job.length_curriculum, DecompositionOptions),
+    )
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     attention = plan_attention(job, model)
     args = _trainer_args(job, folder, max_length, attention)
@@ -119,12 +129,14 @@ def plan_training(
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         ),
-        budget=token_budget(
+        budget=run_batches(
+            job.length_curriculum,
             job.batching,
-            data.lengths,
-            rows=args.train_batch_size,
-            num_processes=args.world_size,
-            accumulation=args.gradient_accumulation_steps,
+            data,
+            args=args,
+            folder=folder,
+            model=model,
+            goes_on=checkpoint is not None,
         ),
         checkpoint=checkpoint,
     )
@@ -174,18 +186,10 @@ def _batches(job: TrainJob, plan: Plan) -> list[str]:
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         frac = real_token_frac(lengths, batches, real)
         return [
-            f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding"
+            context_line(real),
+            f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding",
         ]
-    batches = [batch for batches in plan.budget.epoch(job.seed, 0) for batch in batches]
-    line = (
-        f"batches     token_budget: {len(batches):,} of at most {plan.budget.max_tokens:,} tokens, "
-        f"{real_token_frac(lengths, batches, real):.1%} of them no padding"
-    )
-    if plan.budget.num_over:
-        line += f"; {plan.budget.num_over:,} longer rows are a batch each"
-    if plan.budget.num_repeated:
-        line += f"; {plan.budget.num_repeated} rows come twice, since there are fewer than processes"
-    return [line]
+    return list(batches_lines(plan.budget, job.length_curriculum, plan.data, plan.args))
 
 
 def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
@@ -247,6 +251,11 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
             f"{now['token_budget']}: set it as it was, or choose another --name"
         )
     check_resumable(BatchLayout(**before["layout"]), plan.layout, bound_by=bound_by)
+    if before.get("curriculum") != now["curriculum"]:
+        raise ConfigError(
+            f"curriculum: {plan.folder} was begun with {before.get('curriculum')}, now it is {now['curriculum']}: go "
+            "on with the settings and the data files it began with, or choose another --name"
+        )
 
 
 def _bound_by(job: TrainJob, model: ModelRef, checkpoint: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from lengthwise.run_dir import RunDir, atomic_write, run_folder
 from posttrain.base_model import linear_modules
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
 from posttrain.length_eval import CheckpointEvals
+from posttrain.precision import weights_dtype
 from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
+from posttrain.run_batches import with_scores
 from posttrain.run_log import run_log
 from posttrain.step_rows import StepRows
 from posttrain.stop import StopRequest
@@ -36,6 +39,17 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
         clear_leftovers(folder)
     run = RunDir.open_for(job.VERB, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     plan = plan_training(job, folder, sources, eval_sources)
+    plan = replace(
+        plan,
+        budget=with_scores(
+            plan.budget,
+            plan.data.rows,
+            args=plan.args,
+            folder=folder,
+            model=plan.model,
+            dtype=weights_dtype(job.dtype, is_lora=job.lora is not None),
+        ),
+    )
     if run.writes:
         if plan.checkpoint is None or not run.file(BEGUN_WITH).is_file():
             atomic_write(run.file(BEGUN_WITH), json.dumps(plan.begun_with(), indent=2) + "\n")

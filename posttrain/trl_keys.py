@@ -24,7 +24,8 @@ MANAGED_SFT = _MANAGED | {
     "assistant_only_loss": "only assistant turns carry loss, always; train_on chooses which",
     "completion_only_loss": "the prompt of a prompt-completion row never carries loss",
     "dataset_kwargs": "the data is prepared here",
-    "dataset_text_field": "rows are conversations; give an untemplated text as prompt and completion",
+    "dataset_text_field": "rows are conversations, or plain texts in the column text with curriculum: {name: "
+    "dataset_decomposition}",
 }
 """Keys of TRL's SFTConfig that would do nothing or harm here, with the reason."""
 

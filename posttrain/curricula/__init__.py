@@ -1,1 +1,1 @@
-"""Length curricula as pure functions: which rows come when. No trainer takes its rows from them yet."""
+"""Length curricula: the mathematics, and the orders of batches that a trainer takes."""

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise.apportion import apportion
-from posttrain.curricula.length_odds import Curriculum, Weighting, bucket_weights, draw_order
+from posttrain.curricula.choices import Odds, Weighting
+from posttrain.curricula.length_odds import bucket_weights, draw_order
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class BucketSchedule:
     """The equal parts that a step is dealt to; with gradient accumulation, processes times micro-batches."""
     cycles: int = 8
     """Cycles of an epoch. A growing curriculum in one cycle did worse than no order (arXiv 2503.15450)."""
-    curriculum: Curriculum = "natural"
+    curriculum: Odds = "natural"
     weighting: Weighting = "released"
     """See `length_odds.bucket_weights`."""
     sources: Sequence[str] | None = None

@@ -15,12 +15,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Preference = Literal["easy", "hard", "random"]
+from posttrain.curricula.choices import Preference
 
 
 @dataclass(frozen=True, kw_only=True)

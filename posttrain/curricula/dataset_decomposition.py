@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-OverLong = Literal["randomized", "longest"]
+from posttrain.curricula.choices import OverLong
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,27 +12,18 @@ share of a cycle each bucket runs empty and what is left for the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Curriculum = Literal[
-    "natural",
-    "uniform",
-    "grow_linear",
-    "grow_p2",
-    "grow_p100",
-    "shrink_linear",
-    "shrink_p2",
-    "shrink_p100",
-]
-Weighting = Literal["paper", "released"]
+from posttrain.curricula.choices import Odds, Weighting
+
 Weights = NDArray[np.float64] | None
 """Shape [K]; None where all batches are shuffled."""
 
 
-def odds(name: Curriculum, num_buckets: int) -> Weights:
+def odds(name: Odds, num_buckets: int) -> Weights:
     """Return the odds of each bucket, shortest first.
 
     For K buckets of rank r = 0 to K - 1: `uniform` 1, `grow_linear` K - r, `grow_p2` 2^(K-1-r), `grow_p100`
@@ -53,8 +44,8 @@ def odds(name: Curriculum, num_buckets: int) -> Weights:
         >>> odds("grow_p2", 4)
         array([8., 4., 2., 1.])
     """
-    if name not in get_args(Curriculum):
-        raise ValueError(f"curriculum is {name!r}: choose one of {', '.join(get_args(Curriculum))}")
+    if name not in get_args(Odds):
+        raise ValueError(f"odds is {name!r}: choose one of {', '.join(get_args(Odds))}")
     if name == "natural":
         return None
     ranks = np.arange(num_buckets, dtype=np.float64)
@@ -65,7 +56,7 @@ def odds(name: Curriculum, num_buckets: int) -> Weights:
     return rising[::-1] if growth == "grow" else rising
 
 
-def bucket_weights(name: Curriculum, num_batches: Sequence[int], weighting: Weighting) -> Weights:
+def bucket_weights(name: Odds, num_batches: Sequence[int], weighting: Weighting) -> Weights:
     """Return the weight with which each bucket is drawn as long as it has batches.
 
     `paper` weighs with the odds of the buckets that are not empty. `released` is what the paper's code prints

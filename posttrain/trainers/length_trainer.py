@@ -14,8 +14,9 @@ from trl.trainer import utils as trl_utils
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from posttrain.batch_order import BatchOrder
     from posttrain.step_rows import StepRows
-    from posttrain.token_budget import Batch, TokenBudget
+    from posttrain.token_budget import Batch
 
 
 class TokenBudgetSampler(BatchRebalanceSampler):
@@ -25,7 +26,7 @@ class TokenBudgetSampler(BatchRebalanceSampler):
     the processes.
     """
 
-    def __init__(self, budget: TokenBudget, *, seed: int, rank: int) -> None:  # pyright: ignore[reportMissingSuperCall]
+    def __init__(self, budget: BatchOrder, *, seed: int, rank: int) -> None:  # pyright: ignore[reportMissingSuperCall]
         """Deal the batches of `budget`; those of `rank` are this process's."""
         self.budget = budget
         self.seed = seed
@@ -52,7 +53,7 @@ class LengthTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        token_budget: TokenBudget | None = None,
+        token_budget: BatchOrder | None = None,
         step_rows: StepRows | None = None,
         **kwargs: Any,
     ) -> None:

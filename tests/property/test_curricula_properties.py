@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posttrain.curricula.bucket_schedule import BucketSchedule
+from posttrain.curricula.choices import Odds
 from posttrain.curricula.cyclical_curriculum import CyclicalCurriculum, selection_chances, size_schedule
 from posttrain.curricula.dataset_decomposition import decompose, split_length
 from posttrain.curricula.length_odds import (
-    Curriculum,
     bucket_weights,
     draw_order,
     emptying_shares,
@@ -23,7 +23,7 @@ from posttrain.curricula.length_odds import (
 )
 
 SEEDS = st.integers(0, 5)
-NAMES = st.sampled_from(Curriculum.__args__)
+NAMES = st.sampled_from(Odds.__args__)
 WEIGHTINGS = st.sampled_from(["paper", "released"])
 
 

@@ -190,7 +190,7 @@ class TestBucketSchedule:
             ({"quotas": {5: 1}}, "of which there are 0"),
             ({"quotas": {}}, "no bucket has a step of 16 tokens for each of 2 cycles"),
             ({"cycles": 40}, "no bucket has a step of 16 tokens for each of 40 cycles"),
-            ({"curriculum": "grow"}, "curriculum is 'grow'"),
+            ({"curriculum": "grow"}, "odds is 'grow'"),
             ({"weighting": "raw"}, "weighting is 'raw'"),
         ],
     )

@@ -104,7 +104,7 @@ def test_a_row_without_id_gets_one_from_its_content():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "x"}, "needs messages"),
+        ({"text": "x"}, "plain text, not a conversation"),
         ({"conversations": [], "chosen": {}, "rejected": {}}, "preference row"),
         ({"messages": []}, "empty"),
         ({"messages": CHAT[:1]}, "no assistant turn"),
