@@ -8,6 +8,7 @@ command. Rows per step, losses and final weights are compared with those of an u
     python benchmarks/train_resume.py --processes 2 --sampling group_by_length
     python benchmarks/train_resume.py --processes 2 --batching token_budget
     python benchmarks/train_resume.py --curriculum length_buckets
+    python benchmarks/train_resume.py --job dpo --processes 2 --batching token_budget
     python benchmarks/train_resume.py --processes 1 --resumed_processes 2
 
 With other processes after the kill the rows of each step stay the same, dealt out anew: no dropout then, float32,
@@ -46,6 +47,10 @@ CURRICULA = {
 """The curricula with options under which a small run has several cycles; losses as scores have to be kept."""
 
 
+KINDS = {"sft": "conversations", "dpo": "pairs"}
+"""What a row is, by job."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run both, compare, print the figures."""
     parser = argparse.ArgumentParser(
@@ -58,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batching", default="padded", choices=["padded", "token_budget"], help="batching.name"
     )
+    parser.add_argument("--job", default="sft", choices=["sft", "dpo"])
     parser.add_argument("--curriculum", choices=list(CURRICULA), help="curriculum.name; needs no --batching")
     args = parser.parse_args(argv)
     args.resumed_processes = args.resumed_processes or args.processes
@@ -76,7 +82,8 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     data = scratch / "rows.jsonl"
     same_layout = args.resumed_processes == args.processes
     number = STEPS_PER_EPOCH * rows_per_step(args)
-    write_rows(data, number, as_texts=args.curriculum == "dataset_decomposition")
+    kind = "texts" if args.curriculum == "dataset_decomposition" else KINDS[args.job]
+    write_rows(data, number, kind)
     whole, killed = scratch / "whole", scratch / "killed"
     finish(command(whole, data, args, args.processes))
     num_steps = len(per_step(whole / "step_rows.jsonl", "rows"))
@@ -100,6 +107,7 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     difference = max(abs(losses[0][step] - losses[1].get(step, float("inf"))) for step in losses[0])
     return {
         "benchmark": "train_resume",
+        "job": args.job,
         "processes": args.processes,
         "resumed_processes": args.resumed_processes,
         "sampling": args.sampling,
@@ -121,18 +129,19 @@ def rows_per_step(args: argparse.Namespace) -> int:
     return 2 * max(args.processes, args.resumed_processes)
 
 
-def write_rows(file: Path, number: int, *, as_texts: bool = False) -> None:
-    """Write short conversations, or plain texts, of different lengths."""
+def write_rows(file: Path, number: int, kind: str) -> None:
+    """Write short conversations, pairs or plain texts of different lengths."""
     counts = [" ".join(map(str, range(1, i + 2))) for i in range(number)]
-    if as_texts:  # no two alike, so that each sequence has a name of its own
-        lines = [
-            {"id": f"row-{i}", "text": f"{i} times {counts[i]}: {counts[-1 - i]}"} for i in range(number)
-        ]
-    else:
-        lines = [
-            {"id": f"row-{i}", "prompt": f"Count to {i + 1}.", "completion": counts[i]} for i in range(number)
-        ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    lines = []
+    for i, count in enumerate(counts):
+        prompt = f"Count to {i + 1}."
+        if kind == "texts":  # no two alike, so that each sequence has a name of its own
+            lines.append({"text": f"{i} times {count}: {counts[-1 - i]}"})
+        elif kind == "pairs":
+            lines.append({"prompt": prompt, "chosen": count, "rejected": f"{counts[-1 - i]} and on"})
+        else:
+            lines.append({"prompt": prompt, "completion": count})
+    file.write_text("".join(json.dumps({"id": f"row-{i}", **row}) + "\n" for i, row in enumerate(lines)))
 
 
 def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) -> list[str]:
@@ -141,7 +150,7 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
     return [
         *([sys.executable] if processes == 1 else torchrun),
-        "posttrain/sft.py",
+        f"posttrain/{args.job}.py",
         "--name=run",
         f"--output_dir={folder}",
         f"--data={data}",
