@@ -76,6 +76,12 @@ class TrainJob(ABC):
     log_step_rows: bool = option(
         False, help="write step_rows.jsonl: the ids of the rows each step trained on", operational=True
     )
+    preflight: bool | Literal["auto"] = option(
+        "auto",
+        help="train on the longest batch for nothing before the first step, so that what does not fit into memory "
+        "shows at once; auto: on CUDA",
+        operational=True,
+    )
     length_eval: LengthEval | None = option(
         None,
         help="evaluate each checkpoint when it is saved: config (of lengthwise eval), wait, devices",

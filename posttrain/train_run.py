@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from posttrain.train_job import TrainJob
+    from posttrain.trainers.preflight import Preflight
 
 
 def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]) -> int:
@@ -102,6 +103,7 @@ def make_trainer(
             callbacks=callbacks,
             token_budget=plan.budget,
             step_rows=step_rows,
+            preflight=_preflight(job, plan),
             **job.trainer_options(),
         )
     except ValueError as error:
@@ -117,6 +119,16 @@ def make_trainer(
         model_with_adapter: Any = trainer.model
         model_with_adapter.peft_config["default"].base_model_name_or_path = job.model
     return trainer
+
+
+def _preflight(job: TrainJob, plan: Plan) -> Preflight | None:
+    from posttrain.trainers.preflight import Preflight
+
+    is_wanted = plan.args.device.type == "cuda" if job.preflight == "auto" else job.preflight
+    if not is_wanted:
+        return None
+    lengths = None if plan.is_packed else plan.data.lengths
+    return Preflight(lengths=lengths, budget=plan.budget, max_length=plan.max_length)
 
 
 def _is_main() -> bool:

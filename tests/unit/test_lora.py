@@ -32,9 +32,10 @@ def test_the_words_say_what_is_trained(options, words):
 
 
 def test_a_config_may_name_each_option():
+    saved = ["--lora.modules_to_save", "lm_head"]
     job = parse_config(
         SFTJob,
-        "--name=x --model=m --data=d --lora.use_rslora --lora.quantization=4bit --lora.modules_to_save lm_head".split(),
+        ["--name=x", "--model=m", "--data=d", "--lora.use_rslora", "--lora.quantization=4bit", *saved],
         prog="sft",
         passthrough=load_schema("sft"),
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from byte_tokenizer import chat_tokenizer
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tiny_model import TEMPLATE, tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lengthwise import cli
 from lengthwise.config import ConfigError
@@ -20,10 +20,6 @@ from posttrain import merge
 from posttrain.merge_check import TOLERANCE, agreement
 from posttrain.trained_model import find_trained
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 TRAINING = {
     "num_rows": 3,
     "num_tokens": 90,
@@ -47,26 +43,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A base in bfloat16 whose generation config stops elsewhere than its turns end."""
-    folder = tmp_path / "base"
-    chat_tokenizer(folder, TEMPLATE)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        eos_token_id=3,
-        bos_token_id=None,
-    )
-    model: Any = LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(folder)
-    return folder
+    return tiny_model(tmp_path / "base", torch.bfloat16)
 
 
 def adapt(base: Path, folder: Path, **options) -> Path:
