@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="lengthwise export",
         description="Pass a finished evaluation on to other tools.",
-        epilog="example: lengthwise export outputs/eval/base --format inspect --output logs/",
+        epilog="example: lengthwise export outputs/eval/base --format inspect --output logs/ "
+        "(for the model of a training run: lengthwise export --merge --help)",
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a finished evaluation")

@@ -73,8 +73,8 @@ def open_results(folder: Path) -> RunResults:
     run = RunDir.load(folder)
     if run.job in ("sft", "dpo"):
         raise ConfigError(
-            f"RUN: {folder} is a training run, and this kind of run cannot be exported yet: name an evaluation; "
-            "`lengthwise report` shows the training"
+            f"RUN: {folder} is a training run, which has no results to export: name an evaluation; its model is "
+            f"written by `lengthwise export {folder} --merge`, and `lengthwise report` shows the training"
         )
     if run.job != "eval":
         raise ConfigError(

@@ -28,7 +28,10 @@ VERBS = {
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
     "gate": ("RUN --thresholds F [--base RUN]", "fail where an evaluation got worse, for CI"),
     "score": ("FILE --task T", "score texts that you already have"),
-    "export": ("RUN --format F", "pass an evaluation on: inspect log, CSV, Markdown, LaTeX, Parquet"),
+    "export": (
+        "RUN --format F | --merge",
+        "pass on an evaluation's numbers, or a trained model merged into one",
+    ),
     "calibrate": ("FILE --judge MODEL", "hold a judge against human labels"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
@@ -44,6 +47,9 @@ TOOLS = {
     "env": "lengthwise.environment",
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""
+
+MERGE = "posttrain.merge"
+"""What `export` is with `--merge`: a model is passed on, not an evaluation."""
 
 
 def help_text() -> str:
@@ -152,7 +158,7 @@ def _schema(rest: Sequence[str]) -> int:
 
 def _run_tool(verb: str, rest: Sequence[str]) -> int:
     """Import the module of a small tool and call its main."""
-    name = TOOLS[verb]
+    name = MERGE if verb == "export" and "--merge" in rest else TOOLS[verb]
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

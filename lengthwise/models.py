@@ -29,10 +29,11 @@ _DESCRIBING_SUFFIXES = (".json", ".jinja", ".model", ".txt")
 _NOT_THE_MODEL = {
     "manifest.json",
     "begun_with.json",
+    "export.json",
     RUN_CONFIG,
     *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
 }
-"""What runs and checkpoints hold beside a model."""
+"""What runs, checkpoints and exports hold beside a model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

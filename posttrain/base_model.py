@@ -24,8 +24,8 @@ def find_base(spec: str) -> ModelRef:
     model = resolve_model(spec)
     if model.adapter is not None:
         raise ConfigError(
-            f"model: {spec} is a LoRA adapter: merge it into its base first, and train the merged model "
-            "(PEFT's merge_and_unload and save_pretrained)"
+            f"model: {spec} is a LoRA adapter: merge it into its base first (`lengthwise export "
+            f"{spec} --merge`), and train the merged model"
         )
     return model
 

@@ -40,24 +40,85 @@ def model_card(
         training: the manifest's `training` entry.
         settings: the trainer's arguments; the decisive ones are listed.
     """
+    return "\n".join(
+        [
+            *_head(base_model, "peft" if is_adapter else "transformers", ["lengthwise", "trl", job]),
+            f"# {name}",
+            "",
+            f"`{base_model}`, trained by {method}. Made with Lengthwise and TRL's `{job.upper()}Trainer`.",
+            "Nothing here says how good the model is: evaluate it.",
+            "",
+            *_data_and_training(training, settings),
+            "`manifest.json` holds the whole config, the digests of data and base model, and the package "
+            "versions.",
+            "",
+        ]
+    )
+
+
+def export_card(
+    *,
+    name: str,
+    job: str | None,
+    base_model: str,
+    training: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> str:
+    """Return the card of an exported model.
+
+    Args:
+        name: the run's name.
+        job: sft or dpo, None for an adapter from elsewhere.
+        base_model: the base as the config names it.
+        training: the manifest's `training` entry, empty where there is none.
+        settings: the run's config.
+        record: what `export.json` holds.
+    """
+    close = record["checks"]["log_probs"]
+    method = f"trained by {training['method']}" if training else "with an adapter whose training is not known"
+    quantized = (
+        " The adapter was trained on a base of 4 bits a weight; here the base has all its bits."
+        if record["trained_on_4_bits"]
+        else ""
+    )
+    return "\n".join(
+        [
+            *_head(base_model, "transformers", ["lengthwise", *(["trl", job] if job else [])]),
+            f"# {name}",
+            "",
+            f"`{base_model}`, {method}, merged into one model by Lengthwise, weights in {record['dtype']}.{quantized}",
+            "Nothing here says how good the model is: evaluate it.",
+            "",
+            *(_data_and_training(training, settings) if training else []),
+            "## Export",
+            "",
+            f"- log-probabilities of {close['num_tokens']:,} tokens against the trained model: mean difference "
+            f"{close['mean_difference']:.2g} nats, largest {close['largest_difference']:.2g}",
+            f"- rendered prompts with the same tokens: {record['checks']['prompts_with_same_tokens']}",
+            f"- generation stops at the token ids {record['checks']['eos_token_id']}",
+            "",
+            "`export.json` holds where the weights are from, all that was compared, and the package versions.",
+            "",
+        ]
+    )
+
+
+def _head(base_model: str, library: str, tags: list[str]) -> list[str]:
     is_hub_id = base_model.count("/") == 1 and not base_model.startswith((".", "~", "/"))
     head = {
         **({"base_model": base_model} if is_hub_id else {}),
-        "library_name": "peft" if is_adapter else "transformers",
+        "library_name": library,
         "pipeline_tag": "text-generation",
-        "tags": ["lengthwise", "trl", job],
+        "tags": tags,
     }
+    return ["---", yaml.safe_dump(head, sort_keys=False).rstrip(), "---", ""]
+
+
+def _data_and_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     over = training["over_length"]
-    lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False).rstrip(),
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"`{base_model}`, trained by {method}. Made with Lengthwise and TRL's `{job.upper()}Trainer`.",
-        "Nothing here says how good the model is: evaluate it.",
-        "",
+    loss = training.get("train_loss")
+    return [
         "## Data",
         "",
         "| source | rows read | trained on | unreadable | over-length |",
@@ -76,14 +137,8 @@ def model_card(
         "## Training",
         "",
         f"- optimizer steps: {training['steps']:,}",
-        f"- mean training loss: {training['train_loss']:.4f}"
-        if training.get("train_loss") is not None
-        else "",
+        *([] if loss is None else [f"- mean training loss: {loss:.4f}"]),
         *(f"- {key}: {settings[key]}" for key in _SHOWN_SETTINGS if key in settings),
         f"- weights in {training['dtype']}",
         "",
-        "`manifest.json` holds the whole config, the digests of data and base model, and the package "
-        "versions.",
-        "",
     ]
-    return "\n".join(lines)

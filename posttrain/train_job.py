@@ -17,6 +17,7 @@ from posttrain.batch_layout import CHECKED_HERE
 from posttrain.batching import Batching, check_batching
 from posttrain.curriculum import Curriculum, check_curriculum, read_curriculum
 from posttrain.length_eval import LengthEval, check_length_eval
+from posttrain.lora import LoraOptions, check_quantization, check_served
 from posttrain.resume import binds, find_checkpoint
 from posttrain.row_sources import DataSource, data_sources
 from posttrain.trl_keys import OPERATIONAL, RENAMED, also_decisive, check_trainer_keys
@@ -25,27 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
     from posttrain.prepared_rows import PreparedRows
-
-
-@dataclass(kw_only=True)
-class LoraOptions:
-    """A low-rank adapter (arXiv 2106.09685) instead of full fine-tuning."""
-
-    r: int = option(16, help="rank of the update matrices")
-    alpha: int = option(32, help="scale: the update is multiplied by alpha / r")
-    dropout: float = option(0.0, help="dropout on the adapter's input, 0 to 1")
-    target_modules: str | list[str] = option(
-        "all-linear", help="modules to adapt: all-linear (without the output head), or a list of names"
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse values that PEFT would refuse much later."""
-        if self.r < 1 or self.alpha < 1:
-            raise ValueError(f"r is {self.r} and alpha {self.alpha}: both must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
-        if not self.target_modules:
-            raise ValueError("target_modules is empty: name modules to adapt, or all-linear")
 
 
 @dataclass(kw_only=True)
@@ -77,7 +57,9 @@ class TrainJob(ABC):
         None, help="a .jinja file, or a model whose chat template to use, instead of the model's own"
     )
     lora: LoraOptions | None = option(
-        None, help="train an adapter: r, alpha, dropout, target_modules; null: full"
+        None,
+        help="train an adapter: r, alpha, dropout, target_modules, use_rslora, use_dora, modules_to_save, "
+        "quantization; null: full",
     )
     batching: Batching = option(
         default_factory=Batching,
@@ -99,6 +81,12 @@ class TrainJob(ABC):
     )
     log_step_rows: bool = option(
         False, help="write step_rows.jsonl: the ids of the rows each step trained on", operational=True
+    )
+    preflight: bool | Literal["auto"] = option(
+        "auto",
+        help="train on the longest batch for nothing before the first step, so that what does not fit into memory "
+        "shows at once; auto: on CUDA",
+        operational=True,
     )
     length_eval: LengthEval | None = option(
         None,
@@ -143,9 +131,7 @@ class TrainJob(ABC):
     @property
     def update(self) -> str:
         """What of the weights is trained, in words."""
-        if self.lora is None:
-            return "full fine-tuning"
-        return f"LoRA (r={self.lora.r}, alpha={self.lora.alpha})"
+        return "full fine-tuning" if self.lora is None else str(self.lora)
 
     @property
     @abstractmethod
@@ -200,6 +186,9 @@ def check(job_class: type[J], argv: Sequence[str] | None) -> tuple[J, list[DataS
     eval_sources = data_sources(job.eval_data, field="eval_data") if job.eval_data else []
     check_model(job.model)
     check_template(job.chat_template_path)
+    check_quantization(job.lora, on_cuda=not job.trainer.get("use_cpu"))
+    if job.length_eval is not None:
+        check_served(job.lora, job.length_eval.config)
     folder = run_folder(verb, job.name, job.output_dir)
     RunDir.check(verb, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     find_checkpoint(folder, job.resume_from_checkpoint)

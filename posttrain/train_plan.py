@@ -23,6 +23,7 @@ from posttrain.batching import real_token_frac
 from posttrain.curriculum import DecompositionOptions
 from posttrain.curriculum_lines import context_line
 from posttrain.curriculum_order import order_identity
+from posttrain.lora import check_quantization
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
@@ -101,6 +102,7 @@ def plan_training(
             "train on it as a model, under another --name"
         )
     trusts = bool(job.trainer.get("trust_remote_code", False))
+    check_quantization(job.lora, on_cuda=_on_cuda(job))
     model = find_base(job.model)
     tokenizer = load_tokenizer(
         model,
@@ -194,7 +196,6 @@ def _batches(job: TrainJob, plan: Plan) -> list[str]:
 
 def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
     """Return the attention to load the model with; one of our own is made known to transformers."""
-    import torch
     from transformers import AutoConfig
 
     trusts = bool(job.trainer.get("trust_remote_code", False))
@@ -202,13 +203,19 @@ def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
         AutoConfig.from_pretrained(model.path, trust_remote_code=trusts),
         given=(job.trainer.get("model_init_kwargs") or {}).get("attn_implementation"),
         packed=bool(job.trainer.get("packing") or job.trainer.get("padding_free")),
-        on_cuda=torch.cuda.is_available() and not job.trainer.get("use_cpu"),
+        on_cuda=_on_cuda(job),
         sharded=bool(job.trainer.get("parallelism_config"))
         or os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true",
     )
     if found.implementation == NAME:
         register()
     return found
+
+
+def _on_cuda(job: TrainJob) -> bool:
+    import torch
+
+    return torch.cuda.is_available() and not job.trainer.get("use_cpu")
 
 
 def _trainer_args(job: TrainJob, folder: Path, max_length: int, attention: Attention) -> TrainingArguments:

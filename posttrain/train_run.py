@@ -13,7 +13,9 @@ from lengthwise.config import ConfigError
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
 from posttrain.base_model import linear_modules
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
+from posttrain.end_of_turn import stop_at_end_of_turn
 from posttrain.length_eval import CheckpointEvals
+from posttrain.lora import lora_config, quantization_config
 from posttrain.precision import weights_dtype
 from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
 from posttrain.row_sources import DataSource
@@ -25,11 +27,10 @@ from posttrain.train_output import account, finish, save
 from posttrain.train_plan import Plan, header, plan_training
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import Trainer
 
-    from posttrain.prepared_rows import PreparedRows
     from posttrain.train_job import TrainJob
+    from posttrain.trainers.preflight import Preflight
 
 
 def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]) -> int:
@@ -62,7 +63,7 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
         CheckpointEvals(options=job.length_eval, run_folder=folder, stop=stop) if job.length_eval else None
     )
     trainer = make_trainer(job, plan, stop, evals)
-    stop_note = _stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
+    stop_note = stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
     if _is_main():
         print("\n".join([*header(job, plan), *stop_note]), flush=True)
     trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
@@ -102,6 +103,7 @@ def make_trainer(
     step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows) if job.log_step_rows else None
     if step_rows is not None:
         callbacks.append(step_rows.callback())
+    dtype = weights_dtype(job.dtype, is_lora=job.lora is not None)
     try:
         trainer = job.trainer_class()(
             model=str(plan.model.path),
@@ -109,10 +111,12 @@ def make_trainer(
             train_dataset=plan.data.to_dataset(),
             eval_dataset=plan.eval_data.to_dataset() if plan.eval_data else None,
             processing_class=plan.tokenizer,
-            peft_config=_lora_config(job),
+            peft_config=None if job.lora is None else lora_config(job.lora),
+            quantization_config=None if job.lora is None else quantization_config(job.lora, dtype),
             callbacks=callbacks,
             token_budget=plan.budget,
             step_rows=step_rows,
+            preflight=_preflight(job, plan),
             **job.trainer_options(),
         )
     except ValueError as error:
@@ -130,38 +134,14 @@ def make_trainer(
     return trainer
 
 
-def _lora_config(job: TrainJob) -> LoraConfig | None:
-    if job.lora is None:
+def _preflight(job: TrainJob, plan: Plan) -> Preflight | None:
+    from posttrain.trainers.preflight import Preflight
+
+    is_wanted = plan.args.device.type == "cuda" if job.preflight == "auto" else job.preflight
+    if not is_wanted:
         return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=job.lora.r,
-        lora_alpha=job.lora.alpha,
-        lora_dropout=job.lora.dropout,
-        target_modules=job.lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
-def _stop_at_end_of_turn(
-    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, data: PreparedRows[Any]
-) -> list[str]:
-    """Make the saved model stop where it was taught to; an adapter cannot carry this, so it is said."""
-    model: Any = trainer.model
-    config = model.generation_config
-    known = config.eos_token_id
-    known = [] if known is None else [known] if isinstance(known, int) else list(known)
-    taught = sorted(frozenset[int]().union(*(row.end_of_turn_ids for row in data.rows)))
-    missing = [token for token in taught if token not in known]
-    if not missing:
-        return []
-    config.eos_token_id = [*known, *missing]
-    names = ", ".join(repr(tokenizer.decode([token])) for token in missing)
-    return [
-        f"WARNING     turns end in {names}, at which the base model's generation_config does not stop: it is "
-        "added where a full model is saved; for an adapter add it to eos_token_id in the base's own file"
-    ]
+    lengths = None if plan.is_packed else plan.data.lengths
+    return Preflight(lengths=lengths, budget=plan.budget, max_length=plan.max_length)
 
 
 def _is_main() -> bool:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lengthwise.models import folder_digest
 from lengthwise.value_types import ConfigError
@@ -78,12 +80,32 @@ def lora_rank(adapter: Path) -> int:
         )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-        return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
+        rank = max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"adapter: {config_file} does not describe a LoRA adapter (no rank r): vLLM serves LoRA adapters "
             "as PEFT saves them; merge others into the base"
         ) from error
+    _refuse_unserved(adapter, config)
+    return rank
+
+
+def _refuse_unserved(adapter: Path, config: Mapping[str, Any]) -> None:
+    """Refuse kinds of LoRA that vLLM 0.32 does not serve: asked for one, its engine would fail the request."""
+    kinds = {
+        "use_dora": "a DoRA adapter",
+        "modules_to_save": f"an adapter with modules trained in full ({config.get('modules_to_save')})",
+        "lora_bias": "an adapter with biases",
+        "layer_replication": "an adapter that repeats layers of its base",
+    }
+    found = [kind for key, kind in kinds.items() if config.get(key)]
+    if config.get("bias", "none") != "none":
+        found.append("an adapter with biases")
+    if found:
+        raise ConfigError(
+            f"adapter: {adapter} is {found[0]}, which vLLM does not serve: write the merged model with "
+            f"`lengthwise export {adapter} --merge`, and give its folder as the model; or use engine: {{name: hf}}"
+        )
 
 
 def served_rank(rank: int) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from posttrain.batch_order import BatchOrder
     from posttrain.step_rows import StepRows
     from posttrain.token_budget import Batch
+    from posttrain.trainers.preflight import Preflight
 
 
 class TokenBudgetSampler(BatchRebalanceSampler):
@@ -55,9 +56,11 @@ class LengthTrainer(Trainer):
         *args: Any,
         token_budget: BatchOrder | None = None,
         step_rows: StepRows | None = None,
+        preflight: Preflight | None = None,
         **kwargs: Any,
     ) -> None:
         """Take TRL's arguments and our own."""
+        self._preflight = preflight
         self._token_budget = token_budget
         self._step_rows = step_rows
         project_supervised_only()
@@ -70,7 +73,10 @@ class LengthTrainer(Trainer):
         return TokenBudgetSampler(self._token_budget, seed=seed, rank=self.args.process_index)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Train on a batch, and note what it was made of."""
+        """Train on a batch, the first time on the longest one for nothing; and note what it was made of."""
+        if self._preflight is not None:
+            preflight, self._preflight = self._preflight, None
+            self.accelerator.print(preflight.run(self, model), flush=True)
         if self._step_rows is not None:
             self._step_rows.see(inputs)
         metrics: Any = self

@@ -142,7 +142,7 @@ def test_runs_that_have_no_results_are_refused(evaluated, tmp_path, capsys):
     manifest = {"job": "sft", "config": {}, "config_digest": "", "created": ""}
     (trained / "manifest.json").write_text(json.dumps(manifest))
     assert main([str(trained), "--format", "csv"]) == 2
-    assert "cannot be exported yet" in capsys.readouterr().err
+    assert "which has no results to export" in capsys.readouterr().err
 
 
 def test_without_inspect_the_package_is_named(evaluated, tmp_path, monkeypatch, capsys):

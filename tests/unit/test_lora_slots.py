@@ -229,3 +229,29 @@ def test_a_sharded_base_is_searched(base, tmp_path):
 def test_a_base_without_such_a_layer_is_named(tmp_path):
     with pytest.raises(ValueError, match="no safetensors weights with a layer-0 .* merge the adapter"):
         write_zero_adapter(tmp_path, tmp_path / "zeros")
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"use_dora": True}, "a DoRA adapter"),
+        ({"modules_to_save": ["lm_head"]}, r"modules trained in full \(\['lm_head'\]\)"),
+        ({"bias": "all"}, "an adapter with biases"),
+        ({"lora_bias": True}, "an adapter with biases"),
+        ({"layer_replication": [[0, 2]]}, "repeats layers"),
+    ],
+)
+def test_adapters_that_vllm_does_not_serve_are_to_be_merged(make, config, kind):
+    with pytest.raises(ValueError, match=rf"{kind}.*`lengthwise export .*adapter --merge`"):
+        lora_rank(make(**config))
+
+
+def test_rank_stabilised_adapters_are_served(make):
+    served = {
+        "use_rslora": True,
+        "use_dora": False,
+        "modules_to_save": None,
+        "bias": "none",
+        "lora_bias": False,
+    }
+    assert lora_rank(make(rank=6, **served)) == 6
