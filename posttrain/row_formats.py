@@ -88,7 +88,7 @@ def read_row(given: Row) -> TrainRow:
     row = given.values
     refuse_tools(row)
     if row.get("chosen") is not None and row.get("rejected") is not None:
-        raise ValueError("it is a preference row (chosen, rejected), whose answers SFT would not see")
+        raise ValueError("it is a preference row (chosen, rejected): train on it with `lengthwise dpo`")
     messages, num_context = _conversation(row)
     _check(messages, num_context)
     return TrainRow(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from lengthwise.config import is_dry_run, option, parse_config
+from lengthwise.devices import has_cuda
 from lengthwise.models import check_model
 from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
@@ -186,7 +187,7 @@ def check(job_class: type[J], argv: Sequence[str] | None) -> tuple[J, list[DataS
     eval_sources = data_sources(job.eval_data, field="eval_data") if job.eval_data else []
     check_model(job.model)
     check_template(job.chat_template_path)
-    check_quantization(job.lora, on_cuda=not job.trainer.get("use_cpu"))
+    check_quantization(job.lora, on_cuda=has_cuda() and not job.trainer.get("use_cpu"))
     if job.length_eval is not None:
         check_served(job.lora, job.length_eval.config)
     folder = run_folder(verb, job.name, job.output_dir)
