@@ -19,7 +19,7 @@ from lengthwise.run_dir import InputFile
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
-from posttrain.batching import real_token_frac, token_budget
+from posttrain.batching import check_row_shards, real_token_frac, token_budget
 from posttrain.lora import check_quantization
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
@@ -97,6 +97,7 @@ def plan_training(
             "train on it as a model, under another --name"
         )
     trusts = bool(job.trainer.get("trust_remote_code", False))
+    check_row_shards(job.batching, job.VERB, os.environ)
     check_quantization(job.lora, on_cuda=_on_cuda(job))
     model = find_base(job.model)
     tokenizer = load_tokenizer(model, chat_template_path=job.chat_template_path, trust_remote_code=trusts)
