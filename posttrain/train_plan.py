@@ -24,6 +24,7 @@ from posttrain.lora import check_quantization
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
+from posttrain.training_mask import bos_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -159,6 +160,7 @@ def header(job: TrainJob, plan: Plan) -> list[str]:
         *plan.data.header_lines(
             max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
         ),
+        *bos_lines(plan.tokenizer, [row.sequence for row in plan.data.rows]),
         *_batches(job, plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
