@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lengthwise.config import option
+from lengthwise.config import ConfigError, option
 
 if TYPE_CHECKING:
     from posttrain.token_budget import TokenBudget
@@ -102,3 +102,27 @@ def real_token_frac(
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     real = lengths if real_lengths is None else real_lengths
     return sum(real[row] for batch in batches for row in batch) / padded
+
+
+def check_row_shards(batching: Batching, verb: str, environment: Mapping[str, str]) -> None:
+    """Refuse to share out rows along their length to several devices where whole rows are counted on.
+
+    Args:
+        batching: the config's field.
+        verb: the job's.
+        environment: as `accelerate launch` sets it.
+
+    Raises:
+        ConfigError: naming the launcher's config and the remedy.
+    """
+    shares = [int(environment.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1")) for kind in ("SP", "CP")]
+    if environment.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() != "true" or max(shares) == 1:
+        return
+    if verb == "sft" and batching.name == "padded":
+        return
+    what = f"batching.name is {batching.name}" if verb == "sft" else f"the job is {verb}"
+    remedy = "choose padded" if verb == "sft" else "it is for SFT alone"
+    raise ConfigError(
+        f"--accelerate_config: its parallelism_config shares each row out to {max(shares)} devices, and {what}, which "
+        f"needs whole rows: {remedy}, or launch with fsdp2 or deepspeed_zero3"
+    )

@@ -27,7 +27,7 @@ from lengthwise.provenance import git_commit, package_versions
 from lengthwise.run_dir import atomic_write, run_folder
 from posttrain.end_of_turn import stop_ids
 from posttrain.merge_check import (
-    TOLERANCE,
+    LEAST_TOLERANCE,
     Agreement,
     Conversation,
     agreement,
@@ -42,7 +42,7 @@ from posttrain.trained_model import TrainedModel, find_trained
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DTYPES = ("auto", *TOLERANCE)
+DTYPES = ("auto", *LEAST_TOLERANCE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,7 @@ class _Expected:
     """Where the conversations are from."""
     sequences: list[list[int]]
     logprobs: list[list[float]]
+    in_dtype: list[list[float]]
     base_logprobs: list[list[float]] | None
     generation: dict[str, Any]
 
@@ -134,7 +135,7 @@ def export(trained: TrainedModel, output: Path, *, dtype: str = "auto", device: 
 def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts: bool) -> _Expected:
     """Write weights, tokenizer and generation config; return what they have to give again."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(trained.model.tokenizer_path, trust_remote_code=trusts)
     found, source = conversations(trained)
@@ -143,16 +144,10 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
         raise ConfigError(
             f"RUN: the chat template in {trained.model.tokenizer_path} refuses every conversation"
         )
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        trained.model.path, dtype=torch.float32, trust_remote_code=trusts
-    )
-    model.to(device)
-    base_logprobs = None
-    if trained.model.adapter is not None:
-        from peft import PeftModel
-
-        base_logprobs = token_logprobs(model, sequences)
-        model = PeftModel.from_pretrained(model, str(trained.model.adapter))
+    rounded, _ = _load(trained, dtype, device, trusts, sequences)
+    in_dtype = token_logprobs(rounded, sequences)
+    _release(rounded)
+    model, base_logprobs = _load(trained, "float32", device, trusts, sequences)
     logprobs = token_logprobs(model, sequences)
     if trained.model.adapter is not None:
         model = model.merge_and_unload()
@@ -169,9 +164,29 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
         source=source,
         sequences=sequences,
         logprobs=logprobs,
+        in_dtype=in_dtype,
         base_logprobs=base_logprobs,
         generation=generation,
     )
+
+
+def _load(
+    trained: TrainedModel, dtype: str, device: str, trusts: bool, sequences: Sequence[Sequence[int]]
+) -> tuple[Any, list[list[float]] | None]:
+    """Return the trained model, not merged, and what its base alone says of the tokens; None without an adapter."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        trained.model.path, dtype=getattr(torch, dtype), trust_remote_code=trusts
+    )
+    model.to(device)
+    if trained.model.adapter is None:
+        return model, None
+    from peft import PeftModel
+
+    of_base = token_logprobs(model, sequences) if dtype == "float32" else None
+    return PeftModel.from_pretrained(model, str(trained.model.adapter)), of_base
 
 
 def _compare(
@@ -186,7 +201,9 @@ def _compare(
     written = token_logprobs(model, expected.sequences)
     generation = _generation(model.generation_config)
     _release(model)
-    close = agreement(expected.logprobs, written, expected.base_logprobs, TOLERANCE[dtype])
+    close = agreement(
+        expected.logprobs, written, base=expected.base_logprobs, in_dtype=expected.in_dtype, dtype=dtype
+    )
     differences = prompts_differ(
         expected.tokenizer, AutoTokenizer.from_pretrained(folder, trust_remote_code=trusts), expected.found
     )
@@ -216,17 +233,17 @@ def _compare(
 def _logprob_check(close: Agreement, dtype: str, source: str) -> Check:
     found = (
         f"{close.num_tokens:,} tokens of {source}: mean difference {close.mean_difference:.2g} nats (allowed in "
-        f"{dtype}: {close.tolerance:g}), largest {close.largest_difference:.2g}"
+        f"{dtype}: {close.tolerance:.2g}), largest {close.largest_difference:.2g}"
     )
     if close.effect is not None:
         found += f"; the training changed them by {close.effect:.2g}"
-    if close.is_close and close.drowns_training and close.mean_difference > TOLERANCE["float32"]:
+    if close.is_close and close.drowns_training and close.mean_difference > LEAST_TOLERANCE["float32"]:
         found += f"\nWARNING     rounding to {dtype} is about as large as what was trained: --dtype float32 keeps it"
     problem = None
     if not close.is_close:
         problem = (
             f"its log-probabilities differ from the trained model's by {close.mean_difference:.2g} nats a token, above "
-            f"{close.tolerance:g}: try --dtype float32"
+            f"{close.tolerance:.2g}: try --dtype float32"
         )
     return Check(name="log-probs", found=found, problem=problem)
 
@@ -276,7 +293,7 @@ def _stored_dtype(trained: TrainedModel, trusts: bool) -> str:
 
     config = AutoConfig.from_pretrained(trained.model.path, trust_remote_code=trusts)
     name = str(getattr(config, "dtype", None)).removeprefix("torch.")
-    return name if name in TOLERANCE else "float32"
+    return name if name in LEAST_TOLERANCE else "float32"
 
 
 def _device(choice: str) -> str:

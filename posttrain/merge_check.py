@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 NUM_CONVERSATIONS = 20
 MAX_TOKENS = 256
 """Of a conversation, its first ones are compared."""
-TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""Largest mean absolute difference of log-probabilities (nats a token) that rounding to a type may make."""
+LEAST_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 5e-3}
+"""Mean absolute difference of log-probabilities (nats a token) allowed in any case, by the type of the weights."""
+TIMES_ARITHMETIC = 3.0
+"""Rounded weights may move log-probabilities this many times as far as arithmetic in their type does."""
 
 Conversation = tuple[Message, ...]
 
@@ -59,6 +61,8 @@ class Agreement:
     num_tokens: int
     mean_difference: float
     largest_difference: float
+    arithmetic: float
+    """Mean difference between the trained model, not merged, computed in the export's type and in float32."""
     tolerance: float
     effect: float | None
     """Mean difference between the base and the trained model: what a merge that did nothing would leave."""
@@ -81,25 +85,43 @@ class Agreement:
 def agreement(
     trained: Sequence[Sequence[float]],
     exported: Sequence[Sequence[float]],
+    *,
     base: Sequence[Sequence[float]] | None,
-    tolerance: float,
+    in_dtype: Sequence[Sequence[float]],
+    dtype: str,
 ) -> Agreement:
     """Compare log-probabilities, a list of numbers a conversation.
 
+    Args:
+        trained: of the trained model, not merged, in float32.
+        exported: of the exported model, its weights rounded to `dtype`, in float32.
+        base: of the base without the adapter; None if there is none.
+        in_dtype: of the trained model, not merged, in `dtype`.
+        dtype: of the exported weights.
+
     Example:
-        >>> found = agreement([[-1.0, -2.0]], [[-1.5, -2.0]], [[-3.0, -4.0]], 0.1)
+        >>> trained = [[-1.0, -2.0]]
+        >>> found = agreement(
+        ...     trained, [[-1.5, -2.0]], base=[[-3.0, -4.0]], in_dtype=[[-1.1, -2.1]], dtype="bfloat16"
+        ... )
         >>> found.mean_difference, found.largest_difference, found.effect, found.is_close
-        (0.25, 0.5, 2.0, False)
+        (0.25, 0.5, 2.0, True)
     """
     gaps = list(_gaps(trained, exported))
+    arithmetic = _mean(list(_gaps(trained, in_dtype)))
     effects = None if base is None else list(_gaps(trained, base))
     return Agreement(
         num_tokens=len(gaps),
-        mean_difference=sum(gaps) / len(gaps),
+        mean_difference=_mean(gaps),
         largest_difference=max(gaps),
-        tolerance=tolerance,
-        effect=None if effects is None else sum(effects) / len(effects),
+        arithmetic=arithmetic,
+        tolerance=max(LEAST_TOLERANCE[dtype], TIMES_ARITHMETIC * arithmetic),
+        effect=None if effects is None else _mean(effects),
     )
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def _gaps(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> Iterator[float]:

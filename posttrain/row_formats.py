@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,6 +46,8 @@ class TrainRow:
     """Leading messages that are never trained on: the prompt of a prompt-completion row."""
     score: float | None = None
     """A number of the user's own by which a curriculum draws rows, where the config names its column."""
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    """JSON schemas of the functions that the model may call, which the chat template shows."""
 
 
 def row_format(row: Mapping[str, Any]) -> RowFormat:
@@ -86,7 +89,6 @@ def read_row(given: Row) -> TrainRow:
         ValueError: with the reason.
     """
     row = given.values
-    refuse_tools(row)
     if row.get("chosen") is not None and row.get("rejected") is not None:
         raise ValueError("it is a preference row (chosen, rejected): train on it with `lengthwise dpo`")
     messages, num_context = _conversation(row)
@@ -97,13 +99,28 @@ def read_row(given: Row) -> TrainRow:
         line=given.place.number,
         messages=messages,
         num_context=num_context,
+        tools=_tools(row.get("tools")),
     )
 
 
+def _tools(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+    """Return the functions that a row offers; a text is read as JSON, as data sets store them."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"its tools are {shown(value)}, which is no JSON: {error}") from None
+    if not value:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(tool, Mapping) and tool for tool in value):
+        raise ValueError(f"its tools are {shown(value)}, expected a list of JSON schemas of functions")
+    return tuple(value)
+
+
 def refuse_tools(row: Mapping[str, Any]) -> None:
-    """Raise for a row that offers tools, which no message here can hold."""
+    """Raise for a pair that offers tools, which are kept for SFT only."""
     if row.get("tools"):
-        raise ValueError("it has tools, which are not supported")
+        raise ValueError("it has tools, which are not supported in pairs")
 
 
 def _conversation(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], int]:
@@ -198,11 +215,16 @@ def messages_of(
 def _refuse_what_would_be_lost(turn: Mapping[str, Any], number: int, *, may_carry_loss: bool) -> None:
     """Raise for the parts of a turn that no message here can hold."""
     if turn.get("tool_calls"):
-        raise ValueError(f"message {number} has tool_calls, which are not supported")
+        raise ValueError(
+            f"message {number} has tool_calls, which are not supported: write the call into its content as the model "
+            "is to write it"
+        )
     for key in _THINKING:
         part = turn.get(key)
         if part.strip() if isinstance(part, str) else part:
-            raise ValueError(f"message {number} has {key}, which is not supported yet: it would be left out")
+            raise ValueError(
+                f"message {number} has {key}, which would be left out: put it into its content, as <think>...</think>"
+            )
     for key in _LOSS_MARKS:
         mark = turn.get(key)
         if may_carry_loss and mark is not None and mark != 1:

@@ -159,7 +159,7 @@ def tokenize_rows(
         for row in rows[start : start + _BATCH_ROWS]:
             turns = trained_turns(row.messages, train_on=train_on, num_context=row.num_context)
             try:
-                rendered.append(assistant_spans(tokenizer, row.messages, turns))
+                rendered.append(assistant_spans(tokenizer, row.messages, turns, row.tools))
                 batch.append(row)
             except RowRefused as error:
                 refused.append(failed_row(row, error))

@@ -19,7 +19,7 @@ from lengthwise.run_dir import InputFile
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
-from posttrain.batching import real_token_frac
+from posttrain.batching import check_row_shards, real_token_frac
 from posttrain.curriculum import DecompositionOptions
 from posttrain.curriculum_lines import context_line
 from posttrain.curriculum_order import order_identity
@@ -28,6 +28,7 @@ from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import batches_lines, run_batches
+from posttrain.training_mask import bos_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -102,6 +103,7 @@ def plan_training(
             "train on it as a model, under another --name"
         )
     trusts = bool(job.trainer.get("trust_remote_code", False))
+    check_row_shards(job.batching, job.VERB, os.environ)
     check_quantization(job.lora, on_cuda=_on_cuda(job))
     model = find_base(job.model)
     tokenizer = load_tokenizer(
@@ -170,6 +172,7 @@ def header(job: TrainJob, plan: Plan) -> list[str]:
         *plan.data.header_lines(
             max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
         ),
+        *bos_lines(plan.tokenizer, [row.sequence for row in plan.data.rows]),
         *_batches(job, plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",

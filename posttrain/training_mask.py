@@ -9,7 +9,7 @@ and the job stops instead of training on a guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 """Start and end (exclusive) of an assistant turn, in characters of the rendered conversation."""
+
+Tools = Sequence[Mapping[str, Any]] | None
+"""JSON schemas of the functions that a conversation offers to the model."""
 
 
 class RowRefused(ValueError):
@@ -58,7 +61,10 @@ def trained_turns(messages: Sequence[Message], *, train_on: str = "all", num_con
 
 
 def assistant_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], turns: Sequence[int]
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    turns: Sequence[int],
+    tools: Tools = None,
 ) -> tuple[str, list[Span]]:
     """Render a conversation and find the text that the model writes in the given turns.
 
@@ -66,28 +72,70 @@ def assistant_spans(
     the marker belongs to the template, not to the turn. A template without a generation prompt gives spans
     that hold the turn's own header, since the model then has to write it.
 
+    Args:
+        tokenizer: with its chat template.
+        messages: the conversation.
+        turns: indices of the assistant turns that carry loss.
+        tools: JSON schemas of the functions that the model may call.
+
     Raises:
-        RowRefused: the template raises on this conversation.
+        RowRefused: the template raises on this conversation, or leaves out a part of it.
         TemplateRefused: the template renders a turn differently once the conversation goes on.
 
     Example:
         With ChatML, `[user("Hi"), assistant("Yo")]` gives the span of `Yo<|im_end|>`.
     """
-    full = _render(tokenizer, messages, add_generation_prompt=False)
+    full = _render(tokenizer, messages, tools, add_generation_prompt=False)
+    if tools and full == _render(tokenizer, messages, None, add_generation_prompt=False):
+        raise RowRefused(
+            "the chat template does not show its tools: choose a template that does (chat_template_path)"
+        )
     spans = []
     for turn in turns:
-        prompt = _render(tokenizer, messages[:turn], add_generation_prompt=True)
+        prompt = _render(tokenizer, messages[:turn], tools, add_generation_prompt=True)
         if not full.startswith(prompt):
             raise TemplateRefused(_generation_prompt_differs(full, prompt, turn))
         is_last = turn == len(messages) - 1
-        until = full if is_last else _render(tokenizer, messages[: turn + 1], add_generation_prompt=False)
+        until = (
+            full if is_last else _render(tokenizer, messages[: turn + 1], tools, add_generation_prompt=False)
+        )
         if not full.startswith(until):
             raise TemplateRefused(_earlier_turn_differs(full, until, turn))
         end = len(until.rstrip())
         if end <= len(prompt):
             raise RowRefused(f"the template renders nothing for the assistant turn {turn}")
         spans.append((len(prompt), end))
+    _refuse_left_out(messages, full, dict(zip(turns, spans, strict=True)))
     return full, spans
+
+
+def _refuse_left_out(messages: Sequence[Message], full: str, spans: Mapping[int, Span]) -> None:
+    """Raise where the template does not show what a turn says, as those do that drop a system turn or thoughts.
+
+    White space may change. An assistant turn without loss may be shown in part: so the model meets it when it
+    generates.
+    """
+    whole = _without_space(full)
+    for number, message in enumerate(messages):
+        if message.role == "assistant" and number not in spans:
+            continue
+        start, end = spans.get(number, (0, len(full)))
+        said = _without_space(message.content)
+        shown = whole if end == len(full) else _without_space(full[:end])
+        # A generation prompt may have written the first characters of the turn, as <think>; its end lies in the span.
+        at = shown.rfind(said)
+        if at < 0 or (said and at + len(said) <= len(_without_space(full[:start]))):
+            thinks = (
+                " (templates of thinking models drop what stands before </think>)" if number in spans else ""
+            )
+            raise RowRefused(
+                f"the chat template leaves out a part of message {number} ({message.role}){thinks}: it would be lost "
+                "in training; set chat_template_path to a template that shows it, or take it out of the data"
+            )
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
 
 
 def supervised_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> tuple[list[bool], list[int], int]:
@@ -164,6 +212,32 @@ def closing_token_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     return frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
 
 
+def bos_lines(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]] | Sequence[Any]
+) -> Iterator[str]:
+    """Warn of rows that do not begin with exactly one BOS token, where the tokenizer puts one before a text.
+
+    Training and the engines render with the template alone, so both see the same tokens; but the model was trained
+    on texts behind one BOS.
+
+    Args:
+        tokenizer: the model's, with the chat template of the training.
+        rows: token ids of each row.
+    """
+    bos = tokenizer.bos_token_id
+    alone = tokenizer.encode("a")
+    if bos is None or not alone or alone[0] != bos:
+        return
+    num_none = sum(len(ids) > 0 and ids[0] != bos for ids in rows)
+    num_two = sum(len(ids) > 1 and ids[0] == bos == ids[1] for ids in rows)
+    for number, how in ((num_none, "without a BOS token"), (num_two, "with two BOS tokens")):
+        if number:
+            yield (
+                f"WARNING     {number:,} rows begin {how}, and the tokenizer puts one before a text: see what the chat "
+                "template writes first"
+            )
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that cannot give masks.
 
@@ -173,7 +247,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.chat_template:
         raise TemplateRefused(
             "model: its tokenizer has no chat template (it is a base model): set chat_template_path to a "
-            ".jinja file or to a model whose template to use"
+            ".jinja file (for bare text: configs/sft/plain_text.jinja) or to a model whose template to use"
         )
     if not tokenizer.is_fast:
         raise TemplateRefused(
@@ -183,13 +257,20 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    tools: Tools,
+    *,
+    add_generation_prompt: bool,
 ) -> str:
     from jinja2.exceptions import TemplateError
 
     try:
         text = tokenizer.apply_chat_template(
-            [m.to_dict() for m in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+            [m.to_dict() for m in messages],
+            tools=None if tools is None else [dict(tool) for tool in tools],
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
     except (TemplateError, IndexError, ValueError) as error:
         if not messages:

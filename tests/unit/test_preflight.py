@@ -95,7 +95,7 @@ def left_by(module, folder: Path, flags: list[str]) -> tuple[list[dict], dict[st
     return lines, load_file(folder / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("batching", ["padded", "token_budget"])
+@pytest.mark.parametrize("batching", ["padded", "token_budget", "packed"])
 def test_sft_is_the_same_with_it_and_without(base, rows, tmp_path, capsys, batching):
     flags = [f"--model={base}", f"--data={rows}", f"--batching.name={batching}"]
     logs, weights = left_by(sft, tmp_path / "with", [*flags, "--preflight=true"])

@@ -113,7 +113,8 @@ def test_a_row_without_id_gets_one_from_its_content():
         ({"messages": [CHAT[0], {"role": "assistant", "content": None}]}, "no text"),
         ({"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "text"}]}]}, "holds no text"),
         ({"instruction": "x", "output": float("nan")}, "output holds no text but a float"),
-        ({"messages": CHAT, "tools": [{"name": "f"}]}, "tools"),
+        ({"messages": CHAT, "tools": {"name": "f"}}, "expected a list of JSON schemas"),
+        ({"messages": CHAT, "tools": "f(x)"}, "no JSON"),
         (
             {"messages": [{"role": "system", "content": "A"}, *CHAT], "system": "B"},
             "two system texts: 'B' and 'A'",
