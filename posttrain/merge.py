@@ -9,15 +9,13 @@ there. Beside the weights lie tokenizer, chat template, a generation config that
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lengthwise.config import ConfigError
 from lengthwise.engines.chat_tokenizer import ChatTokenizer, template_digest, token_ids
@@ -29,44 +27,18 @@ from posttrain.end_of_turn import stop_ids
 from posttrain.merge_check import (
     LEAST_TOLERANCE,
     Agreement,
-    Conversation,
-    agreement,
-    conversations,
-    prompts_differ,
-    rendered,
+    Expected,
+    compare,
+    generation_settings,
+    release,
+    table,
     token_logprobs,
 )
+from posttrain.merge_texts import conversations, rendered
 from posttrain.model_card import export_card
 from posttrain.trained_model import TrainedModel, find_trained
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 DTYPES = ("auto", *LEAST_TOLERANCE)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Expected:
-    """What the exported folder has to give again."""
-
-    tokenizer: PreTrainedTokenizerBase
-    found: list[Conversation]
-    source: str
-    """Where the conversations are from."""
-    sequences: list[list[int]]
-    logprobs: list[list[float]]
-    in_dtype: list[list[float]]
-    base_logprobs: list[list[float]] | None
-    generation: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One line of the comparison."""
-
-    name: str
-    found: str
-    problem: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,8 +90,8 @@ def export(trained: TrainedModel, output: Path, *, dtype: str = "auto", device: 
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         expected = _write(trained, partial, dtype, device, trusts)
-        checks, close = _compare(expected, partial, dtype, device, trusts)
-        print("\n".join(_table(checks)), flush=True)
+        checks, close = compare(expected, partial, dtype, device, trusts)
+        print("\n".join(table(checks)), flush=True)
         problems = [check.problem for check in checks if check.problem]
         if problems:
             print(f"stopped: {output} is not written: {'; '.join(problems)}", flush=True)
@@ -132,7 +104,7 @@ def export(trained: TrainedModel, output: Path, *, dtype: str = "auto", device: 
     return 0
 
 
-def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts: bool) -> _Expected:
+def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts: bool) -> Expected:
     """Write weights, tokenizer and generation config; return what they have to give again."""
     import torch
     from transformers import AutoTokenizer
@@ -146,7 +118,7 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
         )
     rounded, _ = _load(trained, dtype, device, trusts, sequences)
     in_dtype = token_logprobs(rounded, sequences)
-    _release(rounded)
+    release(rounded)
     model, base_logprobs = _load(trained, "float32", device, trusts, sequences)
     logprobs = token_logprobs(model, sequences)
     if trained.model.adapter is not None:
@@ -154,11 +126,11 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
     if tokenizer.chat_template:
         end = ChatTokenizer(trained.model.tokenizer_path).turn_end().token_id
         model.generation_config.eos_token_id = stop_ids(model.generation_config.eos_token_id, token_ids(end))
-    generation = _generation(model.generation_config)
+    generation = generation_settings(model.generation_config)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _release(model)
-    return _Expected(
+    release(model)
+    return Expected(
         tokenizer=tokenizer,
         found=found,
         source=source,
@@ -189,70 +161,7 @@ def _load(
     return PeftModel.from_pretrained(model, str(trained.model.adapter)), of_base
 
 
-def _compare(
-    expected: _Expected, folder: Path, dtype: str, device: str, trusts: bool
-) -> tuple[list[Check], Agreement]:
-    """Read the folder back as its users will, and hold it against the trained model."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusts)
-    model.to(device)
-    written = token_logprobs(model, expected.sequences)
-    generation = _generation(model.generation_config)
-    _release(model)
-    close = agreement(
-        expected.logprobs, written, base=expected.base_logprobs, in_dtype=expected.in_dtype, dtype=dtype
-    )
-    differences = prompts_differ(
-        expected.tokenizer, AutoTokenizer.from_pretrained(folder, trust_remote_code=trusts), expected.found
-    )
-    changed = sorted(
-        key
-        for key in expected.generation.keys() | generation
-        if expected.generation.get(key) != generation.get(key)
-    )
-    checks = [
-        _logprob_check(close, dtype, f"{len(expected.sequences)} conversations of {expected.source}"),
-        Check(
-            name="template",
-            found=f"{len(expected.found)} prompts, same tokens"
-            if not differences
-            else "; ".join(differences),
-            problem=f"the tokenizer changed ({'; '.join(differences)})" if differences else None,
-        ),
-        Check(
-            name="end",
-            found=f"generation stops at {expected.generation.get('eos_token_id')}",
-            problem=f"generation_config changed: {', '.join(changed)}" if changed else None,
-        ),
-    ]
-    return checks, close
-
-
-def _logprob_check(close: Agreement, dtype: str, source: str) -> Check:
-    found = (
-        f"{close.num_tokens:,} tokens of {source}: mean difference {close.mean_difference:.2g} nats (allowed in "
-        f"{dtype}: {close.tolerance:.2g}), largest {close.largest_difference:.2g}"
-    )
-    if close.effect is not None:
-        found += f"; the training changed them by {close.effect:.2g}"
-    if close.is_close and close.drowns_training and close.mean_difference > LEAST_TOLERANCE["float32"]:
-        found += f"\nWARNING     rounding to {dtype} is about as large as what was trained: --dtype float32 keeps it"
-    problem = None
-    if not close.is_close:
-        problem = (
-            f"its log-probabilities differ from the trained model's by {close.mean_difference:.2g} nats a token, above "
-            f"{close.tolerance:.2g}: try --dtype float32"
-        )
-    return Check(name="log-probs", found=found, problem=problem)
-
-
-def _table(checks: Sequence[Check]) -> list[str]:
-    return [f"{'DIFFERS' if check.problem else 'equal':<12}{check.name:<12}{check.found}" for check in checks]
-
-
-def _describe(trained: TrainedModel, folder: Path, expected: _Expected, close: Agreement, dtype: str) -> None:
+def _describe(trained: TrainedModel, folder: Path, expected: Expected, close: Agreement, dtype: str) -> None:
     """Write export.json and the card beside the weights."""
     record = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -302,18 +211,3 @@ def _device(choice: str) -> str:
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device is cuda, but there is no CUDA device: give cpu, or leave it out")
     return ("cuda" if torch.cuda.is_available() else "cpu") if choice == "auto" else choice
-
-
-def _generation(config: Any) -> dict[str, Any]:
-    """Return what a generation config sets, without the version that wrote it."""
-    return {key: value for key, value in config.to_diff_dict().items() if key != "transformers_version"}
-
-
-def _release(model: Any) -> None:
-    """Free a model's memory before the next one is loaded."""
-    import torch
-
-    model.to("meta")
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

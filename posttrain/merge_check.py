@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.config import ConfigError
-from lengthwise.records import Message
-from lengthwise.row_files import read_rows
-from lengthwise.row_sources import find_rows
-from lengthwise.rows import BadRow, Row, converted
-from posttrain.pair_formats import read_pair
-from posttrain.row_formats import read_row
+from posttrain.merge_texts import Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from posttrain.trained_model import TrainedModel
-
-NUM_CONVERSATIONS = 20
-MAX_TOKENS = 256
-"""Of a conversation, its first ones are compared."""
 LEAST_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 5e-3}
 """Mean absolute difference of log-probabilities (nats a token) allowed in any case, by the type of the weights."""
 TIMES_ARITHMETIC = 3.0
 """Rounded weights may move log-probabilities this many times as far as arithmetic in their type does."""
-
-Conversation = tuple[Message, ...]
-
-_SENTENCES = (
-    "The kettle was still warm when we came back.",
-    "Write two lines about a bridge in the rain.",
-    "Rain fell on the bridge, and the bridge held.",
-    "How many legs do three spiders have?",
-    "Three spiders have twenty-four legs.",
-    "Explain in one paragraph why bread rises.",
-    "Yeast eats sugar and gives off gas, which the dough holds.",
-    "She closed the book at page 212.",
-    "Name a city on the Danube.",
-    "Vienna, Budapest and Belgrade all lie on it.",
-    "def area(width, height): return width * height",
-    "Translate 'good morning' into Spanish.",
-    "Buenos días.",
-    "The meeting moved to Thursday at 9:30.",
-    "List four colours, separated by commas.",
-    "red, green, blue, yellow",
-    "What is 17 + 26?",
-    "17 + 26 = 43",
-    "Summer ended early that year, and nobody minded.",
-    "Answer with a single word.",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,70 +114,6 @@ def token_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[
     return found
 
 
-def conversations(trained: TrainedModel) -> tuple[list[Conversation], str]:
-    """Return 20 conversations to compare on, and where they are from: the training's own data, or built-in sentences.
-
-    Only local files are read, each up to its share of the rows; rows that the training could not read are left out.
-    """
-    found: list[Conversation] = []
-    reason = "no run is known"
-    if trained.run is not None:
-        try:
-            found = list(islice(_of_run(trained.run.job, trained.run.config), NUM_CONVERSATIONS))
-            reason = "the run's data is not on this machine"
-        except (ConfigError, OSError) as error:
-            reason = f"the run's data cannot be read: {error}"
-    if found:
-        return found, "the run's training data"
-    turns = zip(_SENTENCES, (*_SENTENCES[1:], _SENTENCES[0]), strict=True)
-    return (
-        [(Message(role="user", content=a), Message(role="assistant", content=b)) for a, b in turns],
-        f"built-in sentences ({reason})",
-    )
-
-
-def _of_run(job: str, config: Mapping[str, Any]) -> Iterator[Conversation]:
-    """Yield the first rows of each local source of a run's data."""
-    data = config["data"]
-    names = [data] if isinstance(data, str) else [entry["path"] for entry in data]
-    sources = [source for name in names if (source := find_rows(name)).files]
-    for source in sources:
-        rows = converted(read_rows(source), _pair_as_conversation if job == "dpo" else _messages)
-        good = (row for row in rows if not isinstance(row, BadRow))
-        yield from islice(good, -(-NUM_CONVERSATIONS // len(sources)))
-
-
-def _messages(row: Row) -> Conversation:
-    return read_row(row).messages
-
-
-def _pair_as_conversation(row: Row) -> Conversation:
-    pair = read_pair(row)
-    return (*pair.prompt, *pair.chosen)
-
-
-def rendered(tokenizer: PreTrainedTokenizerBase, found: Sequence[Conversation]) -> list[list[int]]:
-    """Return the first tokens of each conversation, as the template writes it; without a template, of its bare text.
-
-    A conversation that the template refuses is left out.
-    """
-    from jinja2.exceptions import TemplateError
-
-    sequences = []
-    for conversation in found:
-        try:
-            text = (
-                tokenizer.apply_chat_template([m.to_dict() for m in conversation], tokenize=False)
-                if tokenizer.chat_template
-                else "\n".join(m.content for m in conversation)
-            )
-        except (TemplateError, ValueError):
-            continue
-        ids = tokenizer.encode(str(text), add_special_tokens=False, verbose=False)
-        sequences.append(ids[:MAX_TOKENS])
-    return [ids for ids in sequences if len(ids) > 1]
-
-
 def prompts_differ(
     before: PreTrainedTokenizerBase, after: PreTrainedTokenizerBase, found: Sequence[Conversation]
 ) -> list[str]:
@@ -241,3 +142,106 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> A
         )
     except (TemplateError, ValueError) as error:
         return str(error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """What the exported folder has to give again."""
+
+    tokenizer: PreTrainedTokenizerBase
+    found: list[Conversation]
+    source: str
+    """Where the conversations are from."""
+    sequences: list[list[int]]
+    logprobs: list[list[float]]
+    in_dtype: list[list[float]]
+    base_logprobs: list[list[float]] | None
+    generation: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One line of the comparison."""
+
+    name: str
+    found: str
+    problem: str | None = None
+
+
+def compare(
+    expected: Expected, folder: Path, dtype: str, device: str, trusts: bool
+) -> tuple[list[Check], Agreement]:
+    """Read the folder back as its users will, and hold it against the trained model."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusts)
+    model.to(device)
+    written = token_logprobs(model, expected.sequences)
+    generation = generation_settings(model.generation_config)
+    release(model)
+    close = agreement(
+        expected.logprobs, written, base=expected.base_logprobs, in_dtype=expected.in_dtype, dtype=dtype
+    )
+    differences = prompts_differ(
+        expected.tokenizer, AutoTokenizer.from_pretrained(folder, trust_remote_code=trusts), expected.found
+    )
+    changed = sorted(
+        key
+        for key in expected.generation.keys() | generation
+        if expected.generation.get(key) != generation.get(key)
+    )
+    checks = [
+        _logprob_check(close, dtype, f"{len(expected.sequences)} conversations of {expected.source}"),
+        Check(
+            name="template",
+            found=f"{len(expected.found)} prompts, same tokens"
+            if not differences
+            else "; ".join(differences),
+            problem=f"the tokenizer changed ({'; '.join(differences)})" if differences else None,
+        ),
+        Check(
+            name="end",
+            found=f"generation stops at {expected.generation.get('eos_token_id')}",
+            problem=f"generation_config changed: {', '.join(changed)}" if changed else None,
+        ),
+    ]
+    return checks, close
+
+
+def _logprob_check(close: Agreement, dtype: str, source: str) -> Check:
+    found = (
+        f"{close.num_tokens:,} tokens of {source}: mean difference {close.mean_difference:.2g} nats (allowed in "
+        f"{dtype}: {close.tolerance:.2g}), largest {close.largest_difference:.2g}"
+    )
+    if close.effect is not None:
+        found += f"; the training changed them by {close.effect:.2g}"
+    if close.is_close and close.drowns_training and close.mean_difference > LEAST_TOLERANCE["float32"]:
+        found += f"\nWARNING     rounding to {dtype} is about as large as what was trained: --dtype float32 keeps it"
+    problem = None
+    if not close.is_close:
+        problem = (
+            f"its log-probabilities differ from the trained model's by {close.mean_difference:.2g} nats a token, above "
+            f"{close.tolerance:.2g}: try --dtype float32"
+        )
+    return Check(name="log-probs", found=found, problem=problem)
+
+
+def table(checks: Sequence[Check]) -> list[str]:
+    """Return the comparisons as lines: the verdict, what was compared, what was found."""
+    return [f"{'DIFFERS' if check.problem else 'equal':<12}{check.name:<12}{check.found}" for check in checks]
+
+
+def generation_settings(config: Any) -> dict[str, Any]:
+    """Return what a generation config sets, without the version that wrote it."""
+    return {key: value for key, value in config.to_diff_dict().items() if key != "transformers_version"}
+
+
+def release(model: Any) -> None:
+    """Free a model's memory before the next one is loaded."""
+    import torch
+
+    model.to("meta")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

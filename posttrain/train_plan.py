@@ -23,12 +23,12 @@ from posttrain.batching import check_row_shards, real_token_frac
 from posttrain.curriculum import DecompositionOptions
 from posttrain.curriculum_lines import context_line
 from posttrain.curriculum_order import order_identity
+from posttrain.kept_content import bos_lines
 from posttrain.lora import check_quantization
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import batches_lines, run_batches
-from posttrain.training_mask import bos_lines
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments

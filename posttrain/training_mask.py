@@ -9,12 +9,13 @@ and the job stops instead of training on a guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.config import ConfigError
 from lengthwise.records import Message
+from posttrain.kept_content import left_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,32 +111,14 @@ def assistant_spans(
 
 
 def _refuse_left_out(messages: Sequence[Message], full: str, spans: Mapping[int, Span]) -> None:
-    """Raise where the template does not show what a turn says, as those do that drop a system turn or thoughts.
-
-    White space may change. An assistant turn without loss may be shown in part: so the model meets it when it
-    generates.
-    """
-    whole = _without_space(full)
-    for number, message in enumerate(messages):
-        if message.role == "assistant" and number not in spans:
-            continue
-        start, end = spans.get(number, (0, len(full)))
-        said = _without_space(message.content)
-        shown = whole if end == len(full) else _without_space(full[:end])
-        # A generation prompt may have written the first characters of the turn, as <think>; its end lies in the span.
-        at = shown.rfind(said)
-        if at < 0 or (said and at + len(said) <= len(_without_space(full[:start]))):
-            thinks = (
-                " (templates of thinking models drop what stands before </think>)" if number in spans else ""
-            )
-            raise RowRefused(
-                f"the chat template leaves out a part of message {number} ({message.role}){thinks}: it would be lost "
-                "in training; set chat_template_path to a template that shows it, or take it out of the data"
-            )
-
-
-def _without_space(text: str) -> str:
-    return "".join(text.split())
+    number = left_out(messages, full, spans)
+    if number is None:
+        return
+    thinks = " (templates of thinking models drop what stands before </think>)" if number in spans else ""
+    raise RowRefused(
+        f"the chat template leaves out a part of message {number} ({messages[number].role}){thinks}: it would be lost "
+        "in training; set chat_template_path to a template that shows it, or take it out of the data"
+    )
 
 
 def supervised_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> tuple[list[bool], list[int], int]:
@@ -210,32 +193,6 @@ def closing_token_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that may close a turn: the end-of-sequence token and all special tokens."""
     added: dict[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
     return frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
-
-
-def bos_lines(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]] | Sequence[Any]
-) -> Iterator[str]:
-    """Warn of rows that do not begin with exactly one BOS token, where the tokenizer puts one before a text.
-
-    Training and the engines render with the template alone, so both see the same tokens; but the model was trained
-    on texts behind one BOS.
-
-    Args:
-        tokenizer: the model's, with the chat template of the training.
-        rows: token ids of each row.
-    """
-    bos = tokenizer.bos_token_id
-    alone = tokenizer.encode("a")
-    if bos is None or not alone or alone[0] != bos:
-        return
-    num_none = sum(len(ids) > 0 and ids[0] != bos for ids in rows)
-    num_two = sum(len(ids) > 1 and ids[0] == bos == ids[1] for ids in rows)
-    for number, how in ((num_none, "without a BOS token"), (num_two, "with two BOS tokens")):
-        if number:
-            yield (
-                f"WARNING     {number:,} rows begin {how}, and the tokenizer puts one before a text: see what the chat "
-                "template writes first"
-            )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:

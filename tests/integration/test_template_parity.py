@@ -14,9 +14,9 @@ from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Message
 from posttrain import merge
 from posttrain.base_model import load_tokenizer
+from posttrain.kept_content import bos_lines
 from posttrain.row_formats import TrainRow
 from posttrain.train_data import NOT_SUPERVISED, tokenize_rows
-from posttrain.training_mask import bos_lines
 
 REPO = Path(__file__).parents[2]
 CHATML = (

@@ -9,9 +9,10 @@ from byte_tokenizer import chat_tokenizer
 
 from lengthwise.records import Message
 from lengthwise.rows import Place, Row
+from posttrain.kept_content import bos_lines
 from posttrain.row_formats import read_row
 from posttrain.train_data import tokenize_rows
-from posttrain.training_mask import RowRefused, TemplateRefused, assistant_spans, bos_lines, trained_turns
+from posttrain.training_mask import RowRefused, TemplateRefused, assistant_spans, trained_turns
 
 KEEPS = (
     "{% if tools %}<|tools|>{{ tools | tojson }}<|end|>{% endif %}"
