@@ -172,12 +172,19 @@ def header(job: TrainJob, plan: Plan) -> list[str]:
         *plan.data.header_lines(
             max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
         ),
-        *bos_lines(plan.tokenizer, [row.sequence for row in plan.data.rows]),
+        *_bos(job, plan),
         *_batches(job, plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
         *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),
     ]
+
+
+def _bos(job: TrainJob, plan: Plan) -> list[str]:
+    """Say where conversations do not begin as the model's texts did; pieces of documents begin anywhere."""
+    if isinstance(job.length_curriculum, DecompositionOptions):
+        return []
+    return list(bos_lines(plan.tokenizer, [row.sequence for row in plan.data.rows]))
 
 
 def _batches(job: TrainJob, plan: Plan) -> list[str]:

@@ -141,7 +141,8 @@ def _preflight(job: TrainJob, plan: Plan) -> Preflight | None:
     if not is_wanted:
         return None
     lengths = None if plan.is_packed else plan.data.lengths
-    return Preflight(lengths=lengths, budget=plan.budget, max_length=plan.max_length)
+    max_tokens = None if plan.budget is None else plan.budget.max_tokens
+    return Preflight(lengths=lengths, max_tokens=max_tokens, max_length=plan.max_length)
 
 
 def _is_main() -> bool:

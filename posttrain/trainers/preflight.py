@@ -21,7 +21,6 @@ import torch
 from accelerate.utils import DistributedType
 
 from lengthwise.config import ConfigError
-from posttrain.batch_order import BatchOrder
 from posttrain.token_budget import cut
 
 _GIB = 1 << 30
@@ -35,8 +34,8 @@ class Preflight:
 
     lengths: Sequence[int] | None
     """What each row adds to a batch, in tokens; None for packs, whose lengths the trainer's data set has."""
-    budget: BatchOrder | None
-    """The batches, where they are ours."""
+    max_tokens: int | None
+    """Padded tokens of a batch, where the batches are ours."""
     max_length: int
 
     def run(self, trainer: Any, model: Any) -> str:
@@ -52,7 +51,7 @@ class Preflight:
         if trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
             return "preflight   skipped: DeepSpeed would step the optimizer with the gradients"
         lengths = self.lengths or [len(ids) for ids in trainer.train_dataset["input_ids"]]
-        rows = longest_batch(lengths, rows=trainer.args.train_batch_size, budget=self.budget)
+        rows = longest_batch(lengths, rows=trainer.args.train_batch_size, max_tokens=self.max_tokens)
         what = f"{len(rows):,} rows of up to {max(lengths[row] for row in rows):,} tokens"
         on_cuda = trainer.args.device.type == "cuda"
         if on_cuda:
@@ -73,8 +72,8 @@ class Preflight:
 
     def _too_large(self, trainer: Any, what: str) -> str:
         fewer = (
-            f"batching.max_tokens (now {self.budget.max_tokens:,})"
-            if self.budget is not None
+            f"batching.max_tokens (now {self.max_tokens:,})"
+            if self.max_tokens is not None
             else f"per_device_train_batch_size (now {trainer.args.per_device_train_batch_size}; raise "
             "gradient_accumulation_steps to keep the step's size)"
         )
@@ -85,26 +84,25 @@ class Preflight:
         )
 
 
-def longest_batch(lengths: Sequence[int], *, rows: int, budget: BatchOrder | None) -> list[int]:
+def longest_batch(lengths: Sequence[int], *, rows: int, max_tokens: int | None) -> list[int]:
     """Return the row numbers of the batch with the most padded tokens, of equal ones that with the longest row.
 
     Args:
         lengths: what each row adds to a batch whose longest row it is, in tokens.
         rows: rows of a batch, where the trainer makes them.
-        budget: the batches, where they are ours. An epoch's own are held to a little less than the budget.
+        max_tokens: padded tokens of a batch, where the batches are ours; an epoch's own are held to a little less.
 
     Example:
-        >>> from posttrain.token_budget import TokenBudget
-        >>> longest_batch([3, 9, 2, 4], rows=2, budget=None)
+        >>> longest_batch([3, 9, 2, 4], rows=2, max_tokens=None)
         [1, 3]
-        >>> longest_batch([3, 4, 2, 4, 5], rows=2, budget=TokenBudget(lengths=[3, 4, 2, 4, 5], max_tokens=9))
+        >>> longest_batch([3, 4, 2, 4, 5], rows=2, max_tokens=9)
         [3, 1]
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    if budget is None:
+    if max_tokens is None:
         return order[::-1][:rows]
     batches, start = [], 0
-    for size in cut([lengths[row] for row in order], repeat(budget.max_tokens)):
+    for size in cut([lengths[row] for row in order], repeat(max_tokens)):
         batches.append(order[start : start + size][::-1])
         start += size
     return max(batches, key=lambda batch: (len(batch) * lengths[batch[0]], lengths[batch[0]]))

@@ -68,14 +68,13 @@ def pairs(tmp_path):
     ],
 )
 def test_the_batch_with_most_padded_tokens(lengths, rows, max_tokens, expected):
-    budget = None if max_tokens is None else TokenBudget(lengths=lengths, max_tokens=max_tokens)
-    assert longest_batch(lengths, rows=rows, budget=budget) == expected
+    assert longest_batch(lengths, rows=rows, max_tokens=max_tokens) == expected
 
 
 def test_no_batch_of_an_epoch_has_more_tokens():
     lengths = [(7 * i) % 61 + 1 for i in range(300)]
     budget = TokenBudget(lengths=lengths, max_tokens=200)
-    found = longest_batch(lengths, rows=2, budget=budget)
+    found = longest_batch(lengths, rows=2, max_tokens=budget.max_tokens)
     most = len(found) * max(lengths[row] for row in found)
     for epoch in range(3):
         for batches in budget.epoch(0, epoch):
