@@ -66,7 +66,10 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
     stop_note = stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
     if _is_main():
         print("\n".join([*header(job, plan), *stop_note]), flush=True)
-    trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    finally:
+        stop.restore()  # also where the training fails: on_train_end does not come then
     if stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         if _is_main():
             if evals is not None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from transformers import AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 
 from lengthwise.models import resolve_model
+from posttrain import dpo, sft
 from posttrain.batch_layout import same_order_after_resume
 from posttrain.curricula.bucket_schedule import BucketSchedule
 from posttrain.curricula.competence_window import CompetenceWindow
@@ -35,7 +34,6 @@ from posttrain.trainers.length_trainer import TokenBudgetSampler
 from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
 pytestmark = pytest.mark.real_model
-REPO = Path(__file__).parents[2]
 NUM_EPOCHS = 3
 
 
@@ -172,15 +170,11 @@ def test_losses_of_the_base_model_are_those_of_its_labels(path):
             assert loss == pytest.approx(float(model(input_ids=ids, labels=labels).loss), abs=1e-4)
 
 
-def sft(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "posttrain/sft.py", "--model=embedded:smollm2-135m", *arguments],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+def run(capsys, job: Any, *arguments: str) -> tuple[int, str]:
+    """Run a job in this process; returns its exit code and what it said."""
+    code = job.main(["--model=embedded:smollm2-135m", *arguments])
+    said = capsys.readouterr()
+    return code, said.out + said.err
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +202,15 @@ RUN = [
 ]
 
 
-def test_plain_texts_are_trained_on_in_sequences_of_powers_of_two(files, tmp_path):
-    code, output = sft(
+def test_plain_texts_are_trained_on_in_sequences_of_powers_of_two(files, tmp_path, capsys):
+    code, output = run(
+        capsys,
+        sft,
         "--name=texts",
         f"--output_dir={tmp_path / 'run'}",
         f"--data={files['texts']}",
         *("--curriculum.name=dataset_decomposition", "--curriculum.cycles=2", "--curriculum.min_log2=3"),
-        *("--curriculum.max_log2=6", *BUDGET, *RUN),
+        *("--curriculum.max_log2=6", "--num_train_epochs=1", *BUDGET, *RUN),
     )
     assert code == 0, output
     assert "sequences of 8 to 64 tokens from 16 texts" in output
@@ -226,7 +222,7 @@ def test_plain_texts_are_trained_on_in_sequences_of_powers_of_two(files, tmp_pat
     assert dropped and {row["reason"] for row in dropped} == {"below_min_log2"}
 
 
-def test_scores_of_the_base_model_are_computed_once_and_kept(files, tmp_path):
+def test_scores_of_the_base_model_are_computed_once_and_kept(files, tmp_path, capsys):
     arguments = [
         "--name=loss",
         f"--output_dir={tmp_path / 'run'}",
@@ -235,7 +231,7 @@ def test_scores_of_the_base_model_are_computed_once_and_kept(files, tmp_path):
         *("--save_strategy=steps", "--save_steps=1", "--save_total_limit=1"),
     ]
     arguments.remove("--save_strategy=no")
-    code, output = sft(*arguments)
+    code, output = run(capsys, sft, *arguments)
     assert code == 0, output
     kept = json.loads((tmp_path / "run" / SCORES).read_text())
     assert len(kept["losses"]) == 16 and all(0 < loss < 20 for loss in kept["losses"])
@@ -259,9 +255,15 @@ def test_scores_of_the_base_model_are_computed_once_and_kept(files, tmp_path):
          "the first mini-epoch of all rows ends after 1.75"),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_answered_before_a_model_loads(files, tmp_path, data, arguments, words):
-    code, output = sft(
-        "--name=wrong", f"--output_dir={tmp_path / 'run'}", f"--data={files[data]}", "--dry_run", *arguments
+def test_wrong_settings_are_answered_before_a_model_loads(files, tmp_path, capsys, data, arguments, words):
+    code, output = run(
+        capsys,
+        sft,
+        "--name=wrong",
+        f"--output_dir={tmp_path / 'run'}",
+        f"--data={files[data]}",
+        "--dry_run",
+        *arguments,
     )
     assert code == 2 and words in output
 
@@ -279,8 +281,10 @@ def test_wrong_settings_are_answered_before_a_model_loads(files, tmp_path, data,
          "losses are computed before the first step"),
     ],
 )  # fmt: skip
-def test_the_dry_run_prints_the_table_and_the_average_context(files, tmp_path, arguments, words):
-    code, output = sft(
+def test_the_dry_run_prints_the_table_and_the_average_context(files, tmp_path, capsys, arguments, words):
+    code, output = run(
+        capsys,
+        sft,
         "--name=plan", f"--output_dir={tmp_path / 'run'}", f"--data={files['chats']}", "--dry_run",
         *BUDGET, *arguments,
     )  # fmt: skip
@@ -288,23 +292,23 @@ def test_the_dry_run_prints_the_table_and_the_average_context(files, tmp_path, a
     assert not (tmp_path / "run").exists()
 
 
-def test_pairs_take_a_curriculum_too(tmp_path):
+def test_pairs_take_a_curriculum_too(tmp_path, capsys):
     pairs = [
         {"prompt": f"Count to {i}.", "chosen": " ".join(map(str, range(i + 1))), "rejected": "no"}
         for i in range(16)
     ]
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    done = subprocess.run(
-        [
-            sys.executable, "posttrain/dpo.py", "--name=pairs", "--model=embedded:smollm2-135m", f"--data={file}",
-            f"--output_dir={tmp_path / 'run'}", "--dry_run", *BUDGET, "--curriculum.name=length_buckets",
-            "--curriculum.odds=grow_p2", "--curriculum.cycles=4",
-        ],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "curriculum  length_buckets: grow_p2, 4 cycles an epoch" in done.stdout
+    folder = tmp_path / "run"
+    code, output = run(
+        capsys,
+        dpo,
+        *("--name=pairs", f"--data={file}", f"--output_dir={folder}", "--curriculum.name=length_buckets"),
+        *("--curriculum.odds=grow_p2", "--curriculum.cycles=4", "--margin_pairs=0"),
+        *("--num_train_epochs=1", *BUDGET, *RUN),
+    )
+    assert code == 0, output
+    assert "curriculum  length_buckets: grow_p2, 4 cycles an epoch" in output
+    seen = [json.loads(line) for line in (folder / "step_rows.jsonl").read_text().splitlines()]
+    rows = [row for step in seen for row in step["rows"]]
+    assert len(rows) == len(set(rows)) == 16 and "unknown" not in rows
