@@ -202,7 +202,7 @@ def run_job(job_class: type[TrainJob], argv: Sequence[str] | None) -> int:
     """Train, or with `--dry_run` say what would be trained; returns the exit code."""
     job, sources, eval_sources = check(job_class, argv)
     if is_dry_run(argv):
-        from posttrain.train_plan import dry_run
+        from posttrain.train_header import dry_run
 
         return dry_run(job, run_folder(job.VERB, job.name, job.output_dir), sources, eval_sources)
     from posttrain.train_run import train

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.run_dir import RunDir, atomic_write
+from posttrain.kept_rows import forget_rows
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype
 from posttrain.prepared_rows import PreparedRows, SourceCount
@@ -104,6 +105,7 @@ def finish(
         counts=row_counts(plan),
         extra={"training": training, **({"length_evals": length_evals} if length_evals else {})},
     )
+    forget_rows(run.path)
 
 
 def parents(plan: Plan) -> list[Path]:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.config import ConfigError
+from lengthwise.config import ConfigError, result_affecting
 from lengthwise.models import ModelRef
 from lengthwise.run_dir import InputFile
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
-from posttrain.batching import check_row_shards, real_token_frac
+from posttrain.batching import check_row_shards
 from posttrain.curriculum import DecompositionOptions
-from posttrain.curriculum_lines import context_line
 from posttrain.curriculum_order import order_identity
-from posttrain.kept_content import bos_lines
+from posttrain.kept_rows import kept_rows, rows_key
 from posttrain.lora import check_quantization
 from posttrain.precision import prepare_cpu, weights_dtype
 from posttrain.resume import BEGUN_WITH, find_checkpoint
 from posttrain.row_sources import DataSource
-from posttrain.run_batches import batches_lines, run_batches
+from posttrain.run_batches import run_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -36,6 +33,10 @@ if TYPE_CHECKING:
     from posttrain.batch_order import BatchOrder
     from posttrain.prepared_rows import PreparedRows
     from posttrain.train_job import TrainJob
+
+
+_OF_ROWS = ("over_length", "on_bad_row", "mixture_rows", "seed", "batching", "curriculum", "train_on")
+"""The fields of a job that decide its rows, beside the length limit and the tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,8 @@ class Plan:
     budget: BatchOrder | None
     """The batches of the training, where they are ours."""
     checkpoint: Path | None
+    rows_from: Path | None = None
+    """The file that the rows were read from, where they had been tokenised before."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,9 +92,22 @@ class Plan:
 
 
 def plan_training(
-    job: TrainJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+    job: TrainJob,
+    folder: Path,
+    sources: Sequence[DataSource],
+    eval_sources: Sequence[DataSource],
+    *,
+    keeps_rows: bool = False,
 ) -> Plan:
-    """Find the model, read and tokenise the data, and settle the trainer's arguments; writes nothing.
+    """Find the model, read and tokenise the data, and settle the trainer's arguments.
+
+    Args:
+        job: the job.
+        folder: its run folder.
+        sources: of the rows to train on.
+        eval_sources: of those to evaluate on.
+        keeps_rows: whether the tokenised rows are kept in the run folder, for other processes and later starts;
+            nothing else is written.
 
     Raises:
         ConfigError: whatever would stop the run, as far as it shows without weights.
@@ -115,7 +131,9 @@ def plan_training(
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     attention = plan_attention(job, model)
     args = _trainer_args(job, folder, max_length, attention)
-    data = job.prepare(sources, tokenizer, max_length)
+    data, rows_from, eval_data = _rows(
+        job, sources, eval_sources, tokenizer, max_length, args, folder if keeps_rows else None
+    )
     plan = Plan(
         folder=folder,
         model=model,
@@ -124,7 +142,7 @@ def plan_training(
         limit_from=limit_from,
         attention=attention,
         data=data,
-        eval_data=job.prepare(eval_sources, tokenizer, max_length) if eval_sources else None,
+        eval_data=eval_data,
         args=args,
         layout=BatchLayout(
             num_rows=len(data.rows),
@@ -143,65 +161,36 @@ def plan_training(
             goes_on=checkpoint is not None,
         ),
         checkpoint=checkpoint,
+        rows_from=rows_from,
     )
     if checkpoint is not None:
         check_same_start(plan, checkpoint.parent / BEGUN_WITH, bound_by=_bound_by(job, model, checkpoint))
     return plan
 
 
-def dry_run(
-    job: TrainJob, folder: Path, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
-) -> int:
-    """Say what the job would train on, and check all that can be checked without weights; writes nothing."""
-    plan = plan_training(job, folder, sources, eval_sources)
-    args, per_epoch = plan.args, plan.steps_per_epoch
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
-    counted = "not known before packing" if plan.is_packed else f"{steps:,}, {per_epoch:,} an epoch"
-    dealt = plan.layout if plan.budget is None else plan.budget
-    print(
-        "\n".join([*header(job, plan), f"steps       {counted}: {dealt}", "dry run     nothing was written"])
-    )
-    return 0
+def _rows(
+    job: TrainJob,
+    sources: Sequence[DataSource],
+    eval_sources: Sequence[DataSource],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    args: TrainingArguments,
+    folder: Path | None,
+) -> tuple[PreparedRows[Any], Path | None, PreparedRows[Any] | None]:
+    """Return the rows to train on, the file they are from if it is not the data's own, and those to evaluate on.
 
+    Of the processes of a machine the first one makes them while the others wait, and these read what it kept.
+    """
+    decisive = result_affecting(type(job), job)
+    settings = {name: decisive.get(name) for name in _OF_ROWS} | {"job": job.VERB, "max_length": max_length}
 
-def header(job: TrainJob, plan: Plan) -> list[str]:
-    """Return the lines that say what is trained on what, and from where."""
-    return [
-        f"{job.VERB:<12}{plan.folder}: {job.method} of {job.model}, weights in {_dtype(job)}, "
-        f"{_devices(plan.args)}",
-        *plan.data.header_lines(
-            max_length=plan.max_length, limit_from=plan.limit_from, policy=job.over_length
-        ),
-        *_bos(job, plan),
-        *_batches(job, plan),
-        str(plan.attention),
-        f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
-        *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),
-    ]
+    def rows(of: Sequence[DataSource]) -> tuple[PreparedRows[Any], Path | None]:
+        key = None if folder is None else rows_key(of, tokenizer, settings)
+        return kept_rows(folder or Path(), key, lambda: job.prepare(of, tokenizer, max_length))
 
-
-def _bos(job: TrainJob, plan: Plan) -> list[str]:
-    """Say where conversations do not begin as the model's texts did; pieces of documents begin anywhere."""
-    if isinstance(job.length_curriculum, DecompositionOptions):
-        return []
-    return list(bos_lines(plan.tokenizer, [row.sequence for row in plan.data.rows]))
-
-
-def _batches(job: TrainJob, plan: Plan) -> list[str]:
-    """Say how much of what is computed is padding; of packs nothing is known yet."""
-    if plan.is_packed:
-        return []
-    lengths, real = plan.data.lengths, plan.data.real_lengths
-    if plan.budget is None:
-        rows = random.Random(job.seed).sample(range(len(lengths)), len(lengths))
-        size = plan.layout.batch_size
-        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-        frac = real_token_frac(lengths, batches, real)
-        return [
-            context_line(real),
-            f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding",
-        ]
-    return list(batches_lines(plan.budget, job.length_curriculum, plan.data, plan.args))
+    with args.main_process_first(desc="reading the data"):
+        data, rows_from = rows(sources)
+        return data, rows_from, rows(eval_sources)[0] if eval_sources else None
 
 
 def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
@@ -292,15 +281,6 @@ def _bound_by(job: TrainJob, model: ModelRef, checkpoint: Path) -> str | None:
     if dropout or (job.lora is not None and job.lora.dropout) or job.trainer.get("neftune_noise_alpha"):
         return f"{', '.join(sorted(dropout)) or 'dropout or noise'} would draw other random numbers"
     return None
-
-
-def _devices(args: TrainingArguments) -> str:
-    import torch
-
-    processes = args.world_size
-    kind = args.device.type
-    threads = f", {torch.get_num_threads()} threads each" if kind == "cpu" else ""
-    return f"{processes} process{'es' if processes > 1 else ''} on {kind}{threads}"
 
 
 def _dtype(job: TrainJob) -> str:

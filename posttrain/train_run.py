@@ -23,8 +23,9 @@ from posttrain.run_batches import with_scores
 from posttrain.run_log import run_log
 from posttrain.step_rows import StepRows
 from posttrain.stop import StopRequest
+from posttrain.train_header import header
 from posttrain.train_output import account, finish, save
-from posttrain.train_plan import Plan, header, plan_training
+from posttrain.train_plan import Plan, plan_training
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -39,7 +40,7 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
     if _is_main():
         clear_leftovers(folder)
     run = RunDir.open_for(job.VERB, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
-    plan = plan_training(job, folder, sources, eval_sources)
+    plan = plan_training(job, folder, sources, eval_sources, keeps_rows=True)
     plan = replace(
         plan,
         budget=with_scores(
