@@ -7,7 +7,8 @@ command. Rows per step, losses and final weights are compared with those of an u
     python benchmarks/train_resume.py
     python benchmarks/train_resume.py --processes 2 --sampling group_by_length
     python benchmarks/train_resume.py --processes 2 --batching token_budget
-    python benchmarks/train_resume.py --curriculum length_buckets
+    python benchmarks/train_resume.py --batching packed
+    python benchmarks/train_resume.py --curriculum length_buckets --processes 2
     python benchmarks/train_resume.py --job dpo --processes 2 --batching token_budget
     python benchmarks/train_resume.py --processes 1 --resumed_processes 2
 
@@ -36,6 +37,7 @@ import psutil
 
 REPO = Path(__file__).resolve().parents[1]
 EPOCHS, STEPS_PER_EPOCH = 2, 8
+ROWS_OF_A_PACK, PACK_TOKENS = 2, 192
 LARGEST_LOSS_DIFFERENCE = 1e-6
 LARGEST_AFTER_NEW_LAYOUT = 1e-4
 CURRICULA = {
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resumed_processes", type=int, help="processes after the first kill, if others")
     parser.add_argument("--sampling", default="random", help="train_sampling_strategy")
     parser.add_argument(
-        "--batching", default="padded", choices=["padded", "token_budget"], help="batching.name"
+        "--batching", default="padded", choices=["padded", "token_budget", "packed"], help="batching.name"
     )
     parser.add_argument("--job", default="sft", choices=["sft", "dpo"])
     parser.add_argument("--curriculum", choices=list(CURRICULA), help="curriculum.name; needs no --batching")
@@ -81,7 +83,7 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Return what a disturbed and an undisturbed run have in common."""
     data = scratch / "rows.jsonl"
     same_layout = args.resumed_processes == args.processes
-    number = STEPS_PER_EPOCH * rows_per_step(args)
+    number = STEPS_PER_EPOCH * rows_per_step(args) * (ROWS_OF_A_PACK if args.batching == "packed" else 1)
     kind = "texts" if args.curriculum == "dataset_decomposition" else KINDS[args.job]
     write_rows(data, number, kind)
     whole, killed = scratch / "whole", scratch / "killed"
@@ -164,6 +166,7 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
         f"--batching.name={args.batching}",
         *curriculum_flags(args),
         *([f"--train_sampling_strategy={args.sampling}"] if args.batching == "padded" else []),
+        *([f"--max_length={PACK_TOKENS}"] if args.batching == "packed" else []),
         "--logging_steps=1",
         "--save_steps=2",
         "--save_total_limit=1",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError, did_you_mean
-from lengthwise.run_dir import RunDir
+from lengthwise.run_dir import TRAINING_JOBS, RunDir
 
 _SUFFIXES = ("_stderr", "_ci", "_n", "_bounds")
 """Of a results file's keys that belong to the metric whose name stands before."""
@@ -71,7 +71,7 @@ def open_results(folder: Path) -> RunResults:
         ConfigError: it is another job's run, or not finished.
     """
     run = RunDir.load(folder)
-    if run.job in ("sft", "dpo"):
+    if run.job in TRAINING_JOBS:
         raise ConfigError(
             f"RUN: {folder} is a training run, which has no results to export: name an evaluation; its model is "
             f"written by `lengthwise export {folder} --merge`, and `lengthwise report` shows the training"

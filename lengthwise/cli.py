@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from lengthwise.config import is_dry_run
 from lengthwise.job import (
-    DISTRIBUTED,
     JOBS,
     check_job,
     job_command,
@@ -17,12 +16,15 @@ from lengthwise.job import (
     launch,
     run_main,
 )
+from lengthwise.run_dir import TRAINING_JOBS
 from lengthwise.value_types import ConfigError
 
 VERBS = {
     "build": ("--config F", "make training data with a builder"),
     "sft": ("--config F [--accelerate_config NAME]", "fine-tune on it, through `accelerate launch`"),
     "dpo": ("--config F [--accelerate_config NAME]", "prefer the better of two answers, likewise"),
+    "kto": ("--config F [--accelerate_config NAME]", "learn from answers marked good or bad, likewise"),
+    "orpo": ("--config F [--accelerate_config NAME]", "fine-tune and prefer in one loss, likewise"),
     "eval": ("--config F", "measure length control and writing"),
     "report": ("RUN...", "show run folders as one HTML page"),
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),
@@ -99,7 +101,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _run_verb(verb: str, rest: list[str]) -> int:
     """Run a verb with its arguments."""
-    if verb in DISTRIBUTED:
+    if verb in TRAINING_JOBS:
         return _run_distributed(verb, rest)
     if verb in JOBS:
         return _become(job_command(verb, rest))

@@ -25,13 +25,15 @@ from lengthwise.engines.base import EngineError
 from lengthwise.engines.orphans import OWNER
 from lengthwise.journal import JournalError
 from lengthwise.provenance import file_sha256
-from lengthwise.run_dir import RunDir, run_folder
+from lengthwise.run_dir import TRAINING_JOBS, RunDir, run_folder
 from lengthwise.value_types import ConfigError
 from lengthwise.yaml_source import parse_yaml
 
 JOBS: Mapping[str, str] = {
     "sft": "posttrain.sft",
     "dpo": "posttrain.dpo",
+    "kto": "posttrain.kto",
+    "orpo": "posttrain.orpo",
     "build": "data_builders.run",
     "eval": "evals.run",
 }
@@ -39,9 +41,6 @@ JOBS: Mapping[str, str] = {
 
 _EXIT_CODE_FILE = "LENGTHWISE_EXIT_CODE_FILE"
 """Names the file in which a launched job leaves its exit code: launchers turn every failure into 1."""
-
-DISTRIBUTED = frozenset({"sft", "dpo"})
-"""Jobs that `accelerate launch` starts, once per device."""
 
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
@@ -137,9 +136,11 @@ def job_command(verb: str, arguments: Sequence[str], accelerate_config: str | No
         accelerate_config: a name in configs/accelerate/, or a file; only for distributed jobs.
     """
     script = str(job_file(verb))
-    if verb not in DISTRIBUTED:
+    if verb not in TRAINING_JOBS:
         if accelerate_config:
-            raise ConfigError(f"--accelerate_config is for {', '.join(sorted(DISTRIBUTED))}, not for {verb}")
+            raise ConfigError(
+                f"--accelerate_config is for {', '.join(sorted(TRAINING_JOBS))}, not for {verb}"
+            )
         return [sys.executable, script, *arguments]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
     if accelerate_config:
@@ -346,4 +347,4 @@ def _inputs_unchanged(run: RunDir) -> bool:
 def launch(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> int:
     """Run a job in its own process, stream its output, and return its exit code."""
     command = job_command(verb, arguments, accelerate_config)
-    return run_process(command, str(job_file(verb)) if verb in DISTRIBUTED else None)
+    return run_process(command, str(job_file(verb)) if verb in TRAINING_JOBS else None)

@@ -23,7 +23,7 @@ from lengthwise.provenance import InputFile, count_rows, file_sha256, git_commit
 from lengthwise.records import digest
 from lengthwise.value_types import ConfigError
 
-__all__ = ["RUN_CONFIG", "InputFile", "RunDir", "atomic_write", "git_commit", "run_folder"]
+__all__ = ["RUN_CONFIG", "TRAINING_JOBS", "InputFile", "RunDir", "atomic_write", "git_commit", "run_folder"]
 
 SCHEMA_VERSION = 1
 
@@ -32,6 +32,9 @@ _Decide = Callable[[dict[str, Any]], dict[str, Any]]
 
 RUN_CONFIG = "run_config.json"
 _MANIFEST, _LOCK, _JOURNAL = "manifest.json", ".lock", "journal.jsonl"
+TRAINING_JOBS = frozenset({"sft", "dpo", "kto", "orpo"})
+"""Jobs that leave a trained model, and that a launcher starts once per device."""
+
 _LOCATION = frozenset({"name", "output_dir"})
 """Where a run lies is no part of what it does: a moved folder resumes."""
 
@@ -117,7 +120,7 @@ class RunDir:
                 is in use by another process, the folder holds something else or cannot be made.
         """
         run, decide = cls._described(job, path, config)
-        if job in ("sft", "dpo") and os.environ.get("RANK", "0") != "0":  # a cluster may set RANK for any job
+        if job in TRAINING_JOBS and os.environ.get("RANK", "0") != "0":  # a cluster may set RANK for any job
             return run
         run._refuse_occupied()
         try:

@@ -77,7 +77,7 @@ def _of_run(job: str, config: Mapping[str, Any]) -> Iterator[Conversation]:
     names = [data] if isinstance(data, str) else [entry["path"] for entry in data]
     sources = [source for name in names if (source := find_rows(name)).files]
     for source in sources:
-        rows = converted(read_rows(source), _pair_as_conversation if job == "dpo" else _messages)
+        rows = converted(read_rows(source), _pair_as_conversation if job in ("dpo", "orpo") else _messages)
         good = (row for row in rows if not isinstance(row, BadRow))
         yield from islice(good, -(-NUM_CONVERSATIONS // len(sources)))
 

@@ -8,15 +8,13 @@ import shutil
 from pathlib import Path
 
 from lengthwise.config import ConfigError
+from lengthwise.run_dir import TRAINING_JOBS
 
 BEGUN_WITH = "begun_with.json"
 """What a resumed run must share with its start and its config does not say: data, precision, batch layout."""
 
 _OF_A_START = (BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", "step_rows.jsonl")
 """What a job writes before its first checkpoint, of no use to a run that starts anew."""
-
-_TRAINING = ("sft", "dpo")
-"""The jobs whose unfinished runs this file knows."""
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -118,6 +116,6 @@ def clear_leftovers(folder: Path) -> None:
 def _is_ours(folder: Path) -> bool:
     """Return whether the lock file notes a training run; one torn by a crash notes nothing and is left alone."""
     try:
-        return json.loads((folder / ".lock").read_text(encoding="utf-8")).get("job") in _TRAINING
+        return json.loads((folder / ".lock").read_text(encoding="utf-8")).get("job") in TRAINING_JOBS
     except (OSError, ValueError):
         return False

@@ -27,9 +27,9 @@ class StepRows:
         for item in rows:
             self.names.setdefault(_digest(item.sequence), item.row.id)
 
-    def see(self, inputs: Mapping[str, Any]) -> None:
-        """Note the rows of a batch that is about to be trained on."""
-        self.seen += [self.names.get(_digest(row), "unknown") for row in rows_of(inputs)]
+    def see(self, rows: Iterable[Any]) -> None:
+        """Note the rows of a batch that is about to be trained on, each as its token ids without padding."""
+        self.seen += [self.names.get(_digest(row), "unknown") for row in rows]
 
     def callback(self) -> TrainerCallback:
         """Return the callback that writes the lines; a resumed run first takes out those it will do again."""

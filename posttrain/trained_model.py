@@ -10,10 +10,8 @@ from typing import Any
 from lengthwise.config import ConfigError
 from lengthwise.models import ModelRef, folder_digest, resolve_model
 from lengthwise.provenance import file_sha256
-from lengthwise.run_dir import RUN_CONFIG, RunDir
+from lengthwise.run_dir import RUN_CONFIG, TRAINING_JOBS, RunDir
 from posttrain.resume import is_complete, last_checkpoint
-
-_TRAINING = ("sft", "dpo")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +116,7 @@ def _run_of(given: Path) -> RunDir | None:
         if not (folder / RUN_CONFIG).is_file():
             continue
         run = RunDir.load(folder)
-        if run.job not in _TRAINING:
+        if run.job not in TRAINING_JOBS:
             raise ConfigError(
                 f"RUN: {folder} is the run folder of {run.job or 'unknown'!r}, and --merge is for the "
                 "model of a training (sft, dpo): name its run folder; an evaluation is exported with --format"

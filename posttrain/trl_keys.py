@@ -34,6 +34,17 @@ MANAGED_DPO = _MANAGED | {
 }
 """Keys of TRL's DPOConfig that would do nothing or harm here, with the reason."""
 
+MANAGED_KTO = _MANAGED
+"""Keys of TRL's KTOConfig that would do nothing or harm here, with the reason."""
+
+MANAGED_ORPO = _MANAGED | {
+    "generate_during_eval": "it needs a tracker's table; use length_eval",
+    "is_encoder_decoder": "the model says so itself, and only decoders are trained here",
+    "max_completion_length": "over_length says what happens to rows over max_length",
+    "padding_value": "it comes with the tokenizer",
+}
+"""Keys of TRL's ORPOConfig that would do nothing or harm here, with the reason."""
+
 # fmt: off
 OPERATIONAL = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",

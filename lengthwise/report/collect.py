@@ -13,6 +13,7 @@ from lengthwise.config import ConfigError
 from lengthwise.report.builds import Build, Training, read_build, read_config, read_training
 from lengthwise.report.evaluations import Evaluation, read_evaluation
 from lengthwise.report.files import mapping, read_object
+from lengthwise.run_dir import TRAINING_JOBS
 
 _SIGNS = {
     "eval": ("results_*.json", "samples_*.jsonl"),
@@ -136,7 +137,7 @@ def _open(path: Path, *, given: bool) -> Run:
         run.evaluation = read_evaluation(path, problems)
     elif job == "build":
         run.build = read_build(path, manifest, problems)
-    elif job in ("sft", "dpo", "grpo", "train"):
+    elif job in TRAINING_JOBS or job in ("grpo", "train"):
         run.training = read_training(path, manifest, problems)
     return run
 

@@ -16,6 +16,8 @@ KINDS = {
     "build": "Data",
     "sft": "Model · SFT",
     "dpo": "Model · DPO",
+    "kto": "Model · KTO",
+    "orpo": "Model · ORPO",
     "grpo": "Model · GRPO",
     "train": "Model",
     "eval": "Scores",

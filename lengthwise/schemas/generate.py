@@ -13,7 +13,12 @@ from lengthwise.run_dir import atomic_write
 from lengthwise.schemas import FOLDER
 from lengthwise.value_types import members
 
-CLASSES = {"sft": ("trl", "SFTConfig"), "dpo": ("trl", "DPOConfig")}
+CLASSES = {
+    "sft": ("trl", "SFTConfig"),
+    "dpo": ("trl", "DPOConfig"),
+    "kto": ("trl", "KTOConfig"),
+    "orpo": ("trl.experimental.orpo", "ORPOConfig"),
+}
 """Job to the module and class whose keys it passes through."""
 
 _PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", list: "list", Any: "Any"}
@@ -65,7 +70,7 @@ def generate(job: str) -> dict[str, Any]:
         if choices:  # named for argparse only; the annotation is str
             kind = kind.replace("str", _spell_one(Literal[*choices]))
         entries.append({"name": field.name, "type": kind, "default": default})
-    version = importlib.metadata.version(module)
+    version = importlib.metadata.version(module.partition(".")[0])
     return {
         "source": f"{module}.{class_name}",
         "version": version,

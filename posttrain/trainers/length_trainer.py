@@ -1,4 +1,4 @@
-"""What both of our trainers add to TRL's: batches of a token budget, a log of the rows, and a smaller head.
+"""What our trainers add to TRL's: batches of a token budget, a log of the rows, and a smaller head.
 
 Imported once a job is about to train: it imports TRL.
 """
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from trl.trainer import utils as trl_utils
+
+from posttrain.step_rows import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +80,15 @@ class LengthTrainer(Trainer):
             preflight, self._preflight = self._preflight, None
             self.accelerator.print(preflight.run(self, model), flush=True)
         if self._step_rows is not None:
-            self._step_rows.see(inputs)
+            self._step_rows.see(self.rows_in(inputs))
         metrics: Any = self
         for name, value in self.batch_facts(inputs).items():
             metrics._metrics["train"][name].append(value)
         return super().training_step(model, inputs, *args, **kwargs)
+
+    def rows_in(self, inputs: Any) -> Iterator[Any]:
+        """Yield the token ids of each row of a batch, or of each pair, without padding."""
+        return rows_of(inputs)
 
     def batch_facts(self, inputs: Any) -> dict[str, float]:
         """Return what is logged of a batch of this process, beside what TRL logs."""

@@ -137,7 +137,7 @@ def test_step_rows_are_read_off_the_batch(tmp_path):
         assert [ids.tolist() for ids in rows_of(batch)] == [[5, 6], [7, 8, 9]]
 
     log = StepRows(tmp_path / "step_rows.jsonl", [row("a", [5, 6]), row("b", [7, 8, 9])])
-    log.see(padded)
+    log.see(rows_of(padded))
     write = log.callback()
     write.on_step_end(None, SimpleNamespace(global_step=1, is_world_process_zero=True), None)
     assert json.loads(log.path.read_text()) == {"step": 1, "rows": ["a", "b"]}
