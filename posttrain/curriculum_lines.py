@@ -52,7 +52,7 @@ def curriculum_lines(
     Args:
         options: the config's field, read.
         order: what it came to.
-        lengths: shape [N], tokens of each row.
+        lengths: shape [N], tokens of each row; of a pair, of its longer sequence.
         sources: shape [N], where each row is from.
         seed: of the run's order.
     """
@@ -64,7 +64,7 @@ def curriculum_lines(
     name = curriculum_name(options)
     if isinstance(order, LengthBuckets):
         assert isinstance(options, LengthBucketsOptions)
-        yield from _bucket_lines(name, options, order, seed)
+        yield from _bucket_lines(name, options, order, lengths, seed)
         yield from source_lines(_buckets_of_rows(order, seed), sources)
     elif isinstance(order, DecomposedOrder):
         assert isinstance(options, DecompositionOptions)
@@ -103,7 +103,9 @@ def source_lines(buckets: Sequence[int], sources: Sequence[Hashable]) -> Iterato
         )
 
 
-def _bucket_lines(name: str, options: LengthBucketsOptions, order: LengthBuckets, seed: int) -> Iterator[str]:
+def _bucket_lines(
+    name: str, options: LengthBucketsOptions, order: LengthBuckets, lengths: Sequence[int], seed: int
+) -> Iterator[str]:
     if order.odds != options.odds:
         yield f"curriculum  {name}: {too_few_steps(options.odds, order.steps_per_epoch)}"
     else:
@@ -111,7 +113,7 @@ def _bucket_lines(name: str, options: LengthBucketsOptions, order: LengthBuckets
         shown = f"{passes[-1]:,}" if passes[0] == passes[-1] else f"{passes[-1]:,} or {passes[0]:,}"
         plural = "s" if order.cycles > 1 else ""
         yield f"curriculum  {name}: {order.odds}, {order.cycles} cycle{plural} an epoch of {shown} batches"
-    ranges = _ranges(order, seed)
+    ranges = _ranges(order, lengths, seed)
     for (shortest, longest), number, share in zip(
         ranges, order.bucket_sizes(0), order.emptying_shares().tolist(), strict=True
     ):
@@ -134,6 +136,9 @@ def _decomposed_lines(name: str, options: DecompositionOptions, order: Decompose
         )
     counts = list(schedule.steps_per_cycle.values())
     weights = bucket_weights(schedule.curriculum, counts, schedule.weighting)
+    unused = [f"{1 << power:,}" for power, number in schedule.steps_per_cycle.items() if not number]
+    if unused:
+        yield f"WARNING     no sequence of {', '.join(unused)} tokens is trained on: too few for a step in each cycle"
     for power, number, share in zip(
         schedule.steps_per_cycle, counts, emptying_shares(counts, weights).tolist(), strict=True
     ):
@@ -146,14 +151,15 @@ def _decomposed_lines(name: str, options: DecompositionOptions, order: Decompose
         total = left_out + order.steps_per_epoch * schedule.tokens_per_step
         yield (
             f"{_INDENT}{sum(schedule.num_left_out.values()):,} sequences ({left_out:,} tokens, {left_out / total:.1%}) "
-            "fill no step in every cycle: each epoch leaves out that many, other ones each time"
+            "fill no step in every cycle: each epoch leaves out that many, of a length with steps other ones each time"
         )
 
 
 def _window_lines(name: str, order: CompetenceWindow, lengths: Sequence[int], seed: int) -> Iterator[str]:
+    scale = order.budget.lengths[0] // lengths[0]  # the order counts both sequences of a pair
     yield (
-        f"curriculum  {name}: rows up to {order.start:,.0f} tokens at first, up to {order.end:,.0f} after "
-        f"{order.until:.0%} of the run's {order.num_steps:,} steps ({order.shape}); longer ones are deferred"
+        f"curriculum  {name}: rows up to {order.start / scale:,.0f} tokens at first, up to {order.end / scale:,.0f} "
+        f"after {order.until:.0%} of the run's {order.num_steps:,} steps ({order.shape}); longer ones are deferred"
     )
     early = order.num_early(seed)
     if early:
@@ -192,14 +198,12 @@ def _run_passes(order: BatchOrder, num_passes: int, seed: int) -> list[list[Batc
     return list(itertools.chain.from_iterable(order.epoch(seed, epoch) for epoch in epochs))[:num_passes]
 
 
-def _ranges(order: LengthBuckets, seed: int) -> list[tuple[int, int]]:
+def _ranges(order: LengthBuckets, lengths: Sequence[int], seed: int) -> list[tuple[int, int]]:
     """Return the shortest and the longest row of each bucket in the first cycle of the first epoch."""
     found: dict[int, list[int]] = {}
     for cycle, rank, batches in order.labelled(seed, 0):
         if cycle == 0:
-            found.setdefault(rank, []).extend(
-                order.budget.lengths[row] for row in itertools.chain.from_iterable(batches)
-            )
+            found.setdefault(rank, []).extend(lengths[row] for row in itertools.chain.from_iterable(batches))
     return [(min(found[rank]), max(found[rank])) for rank in sorted(found)]
 
 

@@ -59,6 +59,7 @@ def curriculum_order(
     sources: Sequence[Hashable],
     run: RunLength,
     seed: int,
+    sequences_per_row: int = 1,
     scores: Sequence[float] | None = None,
 ) -> BatchOrder:
     """Return the order of batches that a config asks for.
@@ -70,6 +71,7 @@ def curriculum_order(
         sources: shape [N], where each row is from.
         run: how long the run is.
         seed: of the run's order.
+        sequences_per_row: 2 for pairs, whose lengths are those of both answers' sequences together.
         scores: shape [N], how hard each row is, where they are a column or already known; else None.
 
     Raises:
@@ -82,7 +84,7 @@ def curriculum_order(
         if isinstance(curriculum, DecompositionOptions):
             return _decomposed(curriculum, batching, budget, labels, run)
         if isinstance(curriculum, WindowOptions):
-            return _window(curriculum, budget, run)
+            return _window(curriculum, budget, run, sequences_per_row)
         return _cyclical(curriculum, budget, run, scores, seed)
     except ConfigError:
         raise
@@ -193,14 +195,16 @@ def _decomposed(
     return order
 
 
-def _window(options: WindowOptions, budget: TokenBudget, run: RunLength) -> CompetenceWindow:
+def _window(
+    options: WindowOptions, budget: TokenBudget, run: RunLength, sequences_per_row: int
+) -> CompetenceWindow:
     from posttrain.curricula.competence_window import CompetenceWindow
 
     return CompetenceWindow(
         budget=budget,
         num_steps=run.steps(budget.steps_per_epoch),
-        start=_tokens(options.start, budget.lengths),
-        end=_tokens(options.end, budget.lengths),
+        start=_tokens(options.start, budget.lengths, sequences_per_row),
+        end=_tokens(options.end, budget.lengths, sequences_per_row),
         until=options.until,
         shape=options.shape,
     )
@@ -253,10 +257,10 @@ def too_few_steps(odds: Odds, steps_per_epoch: int) -> str:
     )
 
 
-def _tokens(limit: str | int, lengths: Sequence[int]) -> float:
-    """Return a limit of the window in tokens."""
+def _tokens(limit: str | int, lengths: Sequence[int], sequences_per_row: int) -> float:
+    """Return a limit of the window in what `lengths` counts."""
     if isinstance(limit, int):
-        return float(limit)
+        return float(limit * sequences_per_row)
     import numpy as np
 
     part = percentile(limit)

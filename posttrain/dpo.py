@@ -68,7 +68,9 @@ class DPOJob(TrainJob):
 
     simpo: SimPO | None = option(None, help="SimPO instead of DPO: {beta, gamma, nll_weight}")
     margin_pairs: int = option(
-        512, help="pairs whose margins are measured after training, of eval_data if set; 0: none"
+        512,
+        help="pairs whose margins are measured after training, of eval_data if set; 0: none",
+        operational=True,
     )
 
     def __post_init__(self) -> None:
@@ -77,6 +79,18 @@ class DPOJob(TrainJob):
             raise ValueError(
                 "batching.name is packed, but pairs cannot be packed: TRL compares two rows; choose "
                 "batching: {name: token_budget}, which needs hardly any padding"
+            )
+        if self.trainer.get("train_sampling_strategy") == "group_by_length":
+            raise ValueError(
+                "train_sampling_strategy is group_by_length, which looks for a column that pairs do not have: choose "
+                "batching: {name: token_budget}"
+            )
+        if self.trainer.get("sync_ref_model") and (
+            self.lora is not None or self.trainer.get("precompute_ref_log_probs")
+        ):
+            raise ValueError(
+                "sync_ref_model is true, but there is no reference model to keep in step: an adapter is its own "
+                "reference, and precomputed log-probs stay as they are; remove it"
             )
         if self.margin_pairs < 0:
             raise ValueError(f"margin_pairs is {self.margin_pairs}: it must be at least 0")
@@ -89,6 +103,10 @@ class DPOJob(TrainJob):
             if loss not in LOSSES:
                 near = did_you_mean(loss, LOSSES) or f"there are {', '.join(LOSSES)}"
                 raise ValueError(f"loss_type has {loss!r}: {near}")
+        if "exo_pair" in self.trainer.get("loss_type", []) and not self.trainer.get("label_smoothing"):
+            raise ValueError(
+                "loss_type has exo_pair, which needs label_smoothing above 0: set it, such as 1e-3"
+            )
         compared = _COMPARES_PAIRS & set(self.trainer.get("loss_type", []))
         if compared and self.batching.name == "token_budget":
             raise ValueError(
@@ -114,6 +132,12 @@ class DPOJob(TrainJob):
         losses = " + ".join(self.trainer.get("loss_type", ["sigmoid"]))
         tail = f", ld_alpha {self.trainer['ld_alpha']}" if self.trainer.get("ld_alpha") is not None else ""
         return f"DPO ({losses}, beta {self.trainer.get('beta', 0.1)}{tail}) with {self.update}"
+
+    @property
+    def of_batch(self) -> str | None:
+        """Why the loss of a step depends on how its rows are dealt to forward passes; None where it does not."""
+        compared = _COMPARES_PAIRS & set(self.trainer.get("loss_type", []))
+        return f"{min(compared)} sorts the pairs of each forward pass" if compared else None
 
     @property
     def supervised(self) -> str:

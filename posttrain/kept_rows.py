@@ -31,13 +31,15 @@ PATTERN = ".rows-*.pickle"
 def rows_key(
     sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]
 ) -> str | None:
-    """Return the digest of all that decides the rows; None where a source is of the hub.
+    """Return the digest of all that decides the rows; None for a source of the hub, or a tokenizer written in Python.
 
     Args:
         sources: where the rows are. A file counts as the same while its path, size and time of change are.
         tokenizer: with its chat template.
         settings: what else decides, ready for JSON.
     """
+    if not tokenizer.is_fast:
+        return None  # it has no description of itself to tell it by
     files = []
     for source in sources:
         found = find_rows(source.path, split=source.split, subset=source.subset, revision=source.revision)

@@ -45,6 +45,11 @@ class KTOJob(PassedThrough):
         if loss not in LOSSES:
             near = did_you_mean(loss, LOSSES) or f"there are {', '.join(LOSSES)}"
             raise ValueError(f"loss_type is {loss!r}: {near}")
+        if self.trainer.get("train_sampling_strategy", "sequential") != "sequential":
+            raise ValueError(
+                f"train_sampling_strategy is {self.trainer['train_sampling_strategy']!r}, but TRL's KTO goes through "
+                "the rows in order, which the seed has shuffled before: leave it out"
+            )
         if loss == "kto" and self.trainer.get("per_device_train_batch_size", 8) < 2:
             raise ValueError(
                 "per_device_train_batch_size is 1, but KTO compares each answer with that of another row of its "
@@ -85,10 +90,10 @@ class KTOJob(PassedThrough):
         )
 
     def trainer_arguments(self, keys: dict[str, Any], max_length: int) -> KTOConfig:
-        """Return TRL's config object; there is nothing to cut: the rows have been checked."""
+        """Return TRL's config object; of checked rows its limit cuts nothing, but prompts with another row's answer."""
         from trl.trainer.kto_config import KTOConfig
 
-        return KTOConfig(max_length=None, **keys)
+        return KTOConfig(max_length=max_length, **keys)
 
     def trainer_class(self) -> type[TokensKTOTrainer]:
         """Return TRL's trainer for rows that come as tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -100,7 +101,7 @@ def prepare_marked(
     mixture_rows: int | None,
     seed: int,
 ) -> MarkedData:
-    """Read, tokenise, apply the length limit, and mix.
+    """Read, tokenise, apply the length limit, mix, and put the rows of all sources in random order.
 
     Raises:
         ConfigError: unreadable or over-long rows where the policy is `raise`, or too few rows to compare.
@@ -116,6 +117,8 @@ def prepare_marked(
         mixture_rows=mixture_rows,
         seed=seed,
     )
+    # TRL's trainer goes through them in order, always, and compares neighbours.
+    random.Random(f"{seed}/marked").shuffle(data.rows)
     if len(data.rows) < 2:
         raise ConfigError("data: there is one row, and KTO compares the rows of a batch: give more")
     return data

@@ -109,6 +109,16 @@ class PairData(PreparedRows[TokenPair]):
         return [2 * p.length for p in self.rows]
 
     @property
+    def sequences_per_row(self) -> int:
+        """Two: the prompt with either answer."""
+        return 2
+
+    @property
+    def sequence_lengths(self) -> list[int]:
+        """Tokens of each prompt with either answer."""
+        return [len(p.prompt_ids) + len(ids) for p in self.rows for ids in (p.chosen_ids, p.rejected_ids)]
+
+    @property
     def real_lengths(self) -> list[int]:
         """Tokens of each pair that are no padding in any batch."""
         return [2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in self.rows]

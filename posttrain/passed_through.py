@@ -22,3 +22,8 @@ class PassedThrough(TrainJob):
         if self.curriculum is not None:
             raise ValueError(f"curriculum is set, but {hint}: leave it out, or use sft or dpo")
         super().__post_init__()
+
+    @property
+    def of_batch(self) -> str:
+        """Why the loss of a step depends on how its rows are dealt to forward passes."""
+        return f"TRL's {self.VERB} loss is not a mean over the rows of a step"

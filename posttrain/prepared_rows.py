@@ -59,6 +59,16 @@ class PreparedRows(ABC, Generic[T]):
         return [r.length for r in self.rows]
 
     @property
+    def sequences_per_row(self) -> int:
+        """The equally padded sequences that a row puts into a batch; `lengths` counts all of them."""
+        return 1
+
+    @property
+    def sequence_lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        return self.lengths
+
+    @property
     def real_lengths(self) -> list[int]:
         """Tokens of each row that are no padding in any batch."""
         return self.lengths
@@ -169,8 +179,8 @@ def draw_mixture(
 ) -> list[list[Any]]:
     """Draw rows in proportion to the weights; deterministic by seed.
 
-    A source is used up before any of its rows is repeated, and the order within it is kept (the trainer
-    shuffles). Without `num_rows` the mixture is as large as all sources together.
+    A source is used up before any of its rows is repeated, and the order within it is kept (it is shuffled
+    later). Without `num_rows` the mixture is as large as all sources together.
 
     Args:
         sources: the rows of each source.

@@ -61,6 +61,7 @@ def run_batches(
         sources=[row.row.source for row in data.rows],
         run=RunLength(max_steps=args.max_steps, num_epochs=args.num_train_epochs),
         seed=order_seed(args),
+        sequences_per_row=data.sequences_per_row,
         scores=_scores(curriculum, data.rows, folder, model, goes_on=goes_on),
     )
 
@@ -124,7 +125,7 @@ def batches_lines(
     from posttrain.curricula.cyclical_order import CyclicalOrder
 
     lengths, real, seed = data.lengths, data.real_lengths, order_seed(args)
-    yield context_line(real)
+    yield context_line(data.sequence_lengths)
     if isinstance(order, CyclicalOrder) and order.values is None:
         passes = order.budget.epoch(seed, 0)  # its mini-epochs wait for the losses
     else:
@@ -142,4 +143,10 @@ def batches_lines(
     yield line
     if curriculum is not None:
         sources = [row.row.source for row in data.rows]
-        yield from curriculum_lines(curriculum, order, lengths=lengths, sources=sources, seed=seed)
+        yield from curriculum_lines(
+            curriculum,
+            order,
+            lengths=[length // data.sequences_per_row for length in lengths],
+            sources=sources,
+            seed=seed,
+        )

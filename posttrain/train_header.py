@@ -77,7 +77,7 @@ def _batches(job: TrainJob, plan: Plan) -> list[str]:
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         frac = real_token_frac(lengths, batches, real)
         return [
-            context_line(real),
+            context_line(plan.data.sequence_lengths),
             f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding",
         ]
     return list(batches_lines(plan.budget, job.length_curriculum, plan.data, plan.args))

@@ -149,6 +149,11 @@ class TrainJob(ABC):
     def supervised(self) -> str:
         """Which tokens of a row carry loss, in words."""
 
+    @property
+    def of_batch(self) -> str | None:
+        """Why the loss of a step depends on how its rows are dealt to forward passes; None where it does not."""
+        return None
+
     @abstractmethod
     def prepare(
         self, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int

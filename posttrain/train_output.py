@@ -58,7 +58,7 @@ def _source(count: SourceCount) -> dict[str, Any]:
     }
 
 
-def save(job: TrainJob, run: RunDir, trainer: Trainer, training: dict[str, Any]) -> None:
+def save(job: TrainJob, run: RunDir, trainer: Trainer) -> None:
     """Write model or adapter, tokenizer and state to the root of the run folder; all ranks take part."""
     if trainer.is_fsdp_enabled:
         # A sharded state would leave no model in HF's layout at the root.
@@ -71,6 +71,10 @@ def save(job: TrainJob, run: RunDir, trainer: Trainer, training: dict[str, Any])
     if job.lora is None:
         trained: Any = trainer.model
         trained.generation_config.save_pretrained(run.path)
+
+
+def describe(job: TrainJob, run: RunDir, trainer: Trainer, training: dict[str, Any]) -> None:
+    """Write the model's card."""
     settings = trainer.args.to_dict()
     settings["lr_scheduler_type"] = str(
         getattr(trainer.args.lr_scheduler_type, "value", settings["lr_scheduler_type"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from posttrain.batch_order import BatchOrder
     from posttrain.prepared_rows import PreparedRows
     from posttrain.train_job import TrainJob
-
-
-_OF_ROWS = ("over_length", "on_bad_row", "mixture_rows", "seed", "batching", "curriculum", "train_on")
-"""The fields of a job that decide its rows, beside the length limit and the tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +179,8 @@ def _rows(
     Of the processes of a machine the first one makes them while the others wait, and these read what it kept.
     """
     decisive = result_affecting(type(job), job)
-    settings = {name: decisive.get(name) for name in _OF_ROWS} | {"job": job.VERB, "max_length": max_length}
+    fields = [field.name for field in dataclasses.fields(job) if field.name not in ("name", "output_dir")]
+    settings = {name: decisive.get(name) for name in fields} | {"job": job.VERB, "max_length": max_length}
 
     def rows(of: Sequence[DataSource]) -> tuple[PreparedRows[Any], Path | None]:
         key = None if folder is None else rows_key(of, tokenizer, settings)
@@ -274,6 +272,8 @@ def _bound_by(job: TrainJob, model: ModelRef, checkpoint: Path) -> str | None:
         return f"{job.trainer['train_sampling_strategy']} orders the rows by the batch size"
     if job.trainer.get("accelerator_config"):
         return "accelerator_config is set, and may deal out the rows otherwise"
+    if job.of_batch is not None:
+        return job.of_batch
     if any(checkpoint.glob("global_step*")):
         return "DeepSpeed's checkpoints are bound to the number of processes"
     config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))

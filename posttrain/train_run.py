@@ -24,7 +24,7 @@ from posttrain.run_log import run_log
 from posttrain.step_rows import StepRows
 from posttrain.stop import StopRequest
 from posttrain.train_header import header
-from posttrain.train_output import account, finish, save
+from posttrain.train_output import account, describe, finish, save
 from posttrain.train_plan import Plan, plan_training
 
 if TYPE_CHECKING:
@@ -81,10 +81,11 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
                 flush=True,
             )
         return 128 + stop.signal
+    save(job, run, trainer)  # first, so that nothing that is measured after it can cost the training
     found, lines = job.after_training(trainer, plan.data, plan.eval_data)
     training = account(job, plan, trainer) | found
-    save(job, run, trainer, training)
     if run.writes:
+        describe(job, run, trainer, training)
         print("\n".join(lines), end="\n" if lines else "", flush=True)
         if evals is not None:
             evals.settle()
@@ -146,7 +147,12 @@ def _preflight(job: TrainJob, plan: Plan) -> Preflight | None:
         return None
     lengths = None if plan.is_packed else plan.data.lengths
     max_tokens = None if plan.budget is None else plan.budget.max_tokens
-    return Preflight(lengths=lengths, max_tokens=max_tokens, max_length=plan.max_length)
+    return Preflight(
+        lengths=lengths,
+        max_tokens=max_tokens,
+        max_length=plan.max_length,
+        sequences_per_row=plan.data.sequences_per_row,
+    )
 
 
 def _is_main() -> bool:

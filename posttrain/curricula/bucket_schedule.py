@@ -19,7 +19,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.apportion import apportion
 from posttrain.curricula.choices import Odds, Weighting
 from posttrain.curricula.length_odds import bucket_weights, draw_order
 
@@ -47,7 +46,7 @@ class BucketSchedule:
     Example:
         >>> schedule = BucketSchedule(log2=[1, 1, 1, 1, 2], tokens_per_step=4, cycles=1, curriculum="grow_p100")
         >>> [(step.log2, step.sequences) for step in schedule.steps(seed=0, epoch=1)]
-        [(1, [[1, 0]]), (1, [[2, 3]]), (2, [[4]])]
+        [(1, [[0, 2]]), (1, [[1, 3]]), (2, [[4]])]
     """
 
     log2: Sequence[int] | NDArray[np.int64]
@@ -95,12 +94,16 @@ class BucketSchedule:
                 "lower tokens_per_step or cycles, raise the quotas, or add data"
             )
 
-    @property
+    @cached_property
     def steps_per_cycle(self) -> dict[int, int]:
         """Steps of each bucket in each cycle, by its power, shortest first."""
-        return {
-            power: sum(parts) // self.sequences_per_step(power) for power, parts in self._per_cycle.items()
-        }
+        found = {}
+        for power, number in self._num_sequences.items():
+            found[power] = number // self.cycles // self.sequences_per_step(power)
+            if self.quotas is not None:
+                quota = self.quotas.get(power, 0)
+                found[power] = min(found[power], quota // self.tokens_per_step // self.cycles)
+        return found
 
     @property
     def num_steps(self) -> int:
@@ -110,10 +113,7 @@ class BucketSchedule:
     @property
     def num_left_out(self) -> dict[int, int]:
         """Sequences of each bucket that an epoch does not have: no full step in each cycle, or over the quota."""
-        return {
-            power: number - self.cycles * sum(self._per_cycle[power])
-            for power, number in self._num_sequences.items()
-        }
+        return {power: number - self._num_taken(power) for power, number in self._num_sequences.items()}
 
     @property
     def num_tokens_left_out(self) -> int:
@@ -141,66 +141,54 @@ class BucketSchedule:
             order = draw_order(counts, weights, stream)
             if self.longest_first and epoch == 0 and cycle == 0:
                 order.insert(0, order.pop(order.index(max(order))))
-            batches = {power: iter(self._batches(power, pools[power], cycle, stream)) for power in powers}
+            batches = {power: iter(self._batches(power, pools[power][cycle], stream)) for power in powers}
             found += [Step(powers[rank], cycle, next(batches[powers[rank]])) for rank in order]
         return found
 
     def left_out(self, seed: int, epoch: int) -> list[int]:
         """Return the numbers of the sequences that this epoch does not have; another epoch leaves out others."""
         pools = self._pools(np.random.default_rng([seed, epoch]))
-        return sorted(
-            number
-            for power, parts in pools.items()
-            for part, size in zip(parts, self._per_cycle[power], strict=True)
-            for number in part[self.cycles * size :].tolist()
-        )
+        taken = np.concatenate([pool.ravel() for pool in pools.values()])
+        return np.setdiff1d(np.arange(len(self.log2)), taken).tolist()
 
     @cached_property
-    def _strata(self) -> dict[int, list[NDArray[np.intp]]]:
-        """The sequences of each bucket, apart by source."""
-        log2 = np.asarray(self.log2)
-        labels = [""] * len(log2) if self.sources is None else list(self.sources)
-        _, source = np.unique(labels, return_inverse=True)
-        found = {}
-        for power in np.unique(log2).tolist():
-            members = np.flatnonzero(log2 == power)
-            found[power] = [members[source[members] == label] for label in np.unique(source[members])]
-        return found
+    def _by_source(self) -> NDArray[np.intp]:
+        """The number of each sequence's source."""
+        labels = [""] * len(self.log2) if self.sources is None else list(self.sources)
+        return np.unique(labels, return_inverse=True)[1]
 
     @cached_property
     def _num_sequences(self) -> dict[int, int]:
         """Sequences of each bucket."""
-        return {power: sum(len(part) for part in parts) for power, parts in self._strata.items()}
+        powers, numbers = np.unique(np.asarray(self.log2), return_counts=True)
+        return dict(zip(powers.tolist(), numbers.tolist(), strict=True))
 
-    @cached_property
-    def _per_cycle(self) -> dict[int, list[int]]:
-        """Sequences that each cycle has of each bucket and source: full steps, the same in all cycles."""
-        found = {}
-        for power, parts in self._strata.items():
-            most = [len(part) // self.cycles for part in parts]
-            num_steps = sum(most) // self.sequences_per_step(power)
-            if self.quotas is not None:
-                quota = self.quotas.get(power, 0)
-                num_steps = min(num_steps, quota // self.tokens_per_step // self.cycles)
-            number = num_steps * self.sequences_per_step(power)
-            found[power] = apportion(number, most) if number else [0] * len(parts)
-        return found
+    def _num_taken(self, power: int) -> int:
+        """Return the sequences of a bucket in an epoch: full steps, the same in all cycles."""
+        return self.cycles * self.steps_per_cycle[power] * self.sequences_per_step(power)
 
-    def _pools(self, stream: np.random.Generator) -> dict[int, list[NDArray[np.intp]]]:
-        """Return the shuffled sequences of each bucket and source, of which cycle j takes the j-th piece."""
-        return {power: [stream.permutation(part) for part in parts] for power, parts in self._strata.items()}
+    def _pools(self, stream: np.random.Generator) -> dict[int, NDArray[np.intp]]:
+        """Return the sequences of each bucket in each cycle, shape [cycles, n].
+
+        In random order within each source, source after source, evenly spaced ones are taken, and each block of
+        neighbours gives one to each cycle: so the cycles differ by one sequence of a source at most.
+        """
+        return {power: self._dealt(power, stream) for power in self._num_sequences}
+
+    def _dealt(self, power: int, stream: np.random.Generator) -> NDArray[np.intp]:
+        members = stream.permutation(np.flatnonzero(np.asarray(self.log2) == power))
+        members = members[np.argsort(self._by_source[members], kind="stable")]
+        number = self._num_taken(power)
+        places = ((np.arange(number) + stream.random()) * len(members) / max(number, 1)).astype(int)
+        blocks = members[places].reshape(-1, self.cycles)
+        return stream.permuted(blocks, axis=1).T
 
     def _batches(
-        self, power: int, pool: list[NDArray[np.intp]], cycle: int, stream: np.random.Generator
+        self, power: int, pool: NDArray[np.intp], stream: np.random.Generator
     ) -> list[list[list[int]]]:
-        """Return the batches of a bucket in a cycle, each dealt to the processes."""
-        pieces = [
-            part[cycle * size : (cycle + 1) * size]
-            for part, size in zip(pool, self._per_cycle[power], strict=True)
-        ]
+        """Return the batches of a bucket in a cycle, each dealt to the processes; `pool` is the cycle's, shape [n]."""
         per_process = self.sequences_per_step(power) // self.num_processes
-        mixed = stream.permutation(np.concatenate(pieces))
-        return mixed.reshape(-1, self.num_processes, per_process).tolist()
+        return stream.permutation(pool).reshape(-1, self.num_processes, per_process).tolist()
 
 
 def _check_step(tokens_per_step: int, longest: int, num_processes: int) -> None:

@@ -5,12 +5,13 @@ Imported once a job is about to train: it imports TRL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
+from tqdm.auto import tqdm
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from posttrain.token_budget import TokenBudget
@@ -50,7 +51,7 @@ class LengthDPOTrainer(LengthTrainer, DPOTrainer):
         return dataset
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        """Score the pairs in the order of their lengths, which spares the padding, and return them in theirs.
+        """Add the reference's log-probabilities, of pairs of near-equal length at once, on all processes.
 
         For SimPO nothing is scored. Its loss (arXiv 2405.14734, equation 6) is TRL's `sigmoid_norm` with a reference
         whose log-probabilities are gamma / beta for each token of the chosen answer and 0 for the rejected one.
@@ -60,11 +61,20 @@ class LengthDPOTrainer(LengthTrainer, DPOTrainer):
             return dataset.add_column("ref_chosen_logps", margins).add_column(
                 "ref_rejected_logps", [0.0] * len(dataset)
             )
-        lengths = pair_lengths(dataset)
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        scored = super()._precompute_ref_logps(dataset.select(order), name, batch_size)
-        places = {row: place for place, row in enumerate(order)}
-        return scored.select([places[row] for row in range(len(lengths))])
+        if self.is_deepspeed_enabled:  # TRL knows how to wrap the model for it
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        # TRL's own keeps them in a file, whose path differs from process to process for data in memory.
+        longest = max(pair_lengths(dataset))
+        found = self._by_pair(dataset, self._reference_values, max_tokens=2 * longest * batch_size)
+        chosen, rejected = zip(*found, strict=True)
+        return dataset.add_column("ref_chosen_logps", list(chosen)).add_column(
+            "ref_rejected_logps", list(rejected)
+        )
+
+    def _reference_values(self, inputs: Any) -> list[tuple[float, float]]:
+        """Return the reference's log-probabilities of the chosen and the rejected answer of each pair."""
+        chosen, rejected = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+        return list(zip(chosen.tolist(), rejected.tolist(), strict=True))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Also count what the batches of a step hold on average, in all processes."""
@@ -104,8 +114,12 @@ class LengthDPOTrainer(LengthTrainer, DPOTrainer):
         }
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log what TRL does, means over pairs as such: TRL takes the mean over batches."""
-        found: dict[str, list[float]] = self._metrics["train"]
+        """Log what TRL does, but for the means over pairs: TRL takes the mean over batches.
+
+        The pairs of this process are the weights; those of other processes at the same time have about as many.
+        """
+        model: Any = self.model
+        found: dict[str, list[float]] = self._metrics["train"] if model.training else {}
         sizes = found.get("pairs_per_batch", [])
         for name, values in found.items():
             if name.startswith(("rewards/", "logps/")) and len(values) == len(sizes):
@@ -128,6 +142,12 @@ class LengthDPOTrainer(LengthTrainer, DPOTrainer):
             dataset: pairs as tokens, in any order.
             max_tokens: padded tokens of a forward pass.
         """
+        return self._by_pair(dataset, self._batch_margins, max_tokens=max_tokens)
+
+    def _by_pair(
+        self, dataset: datasets.Dataset, measure: Callable[[Any], list[Any]], *, max_tokens: int
+    ) -> list[Any]:
+        """Return what `measure` finds for each pair, in the order of the data, on every process; all take part."""
         budget = TokenBudget(
             lengths=[2 * length for length in pair_lengths(dataset)],
             max_tokens=max_tokens,
@@ -136,11 +156,12 @@ class LengthDPOTrainer(LengthTrainer, DPOTrainer):
         model: Any = self.model
         was_training = model.training
         model.eval()
-        found: list[tuple[int, float]] = []
-        for batches in budget.epoch(0, 0):
+        found: list[tuple[int, Any]] = []
+        passes = tqdm(budget.epoch(0, 0), desc="scoring pairs", disable=self.args.disable_tqdm, leave=False)
+        for batches in passes:
             rows = batches[self.args.process_index]
             inputs = self._prepare_inputs(self.data_collator([dataset[row] for row in rows]))
-            found += zip(rows, self._batch_margins(inputs), strict=True)
+            found += zip(rows, measure(inputs), strict=True)
         model.train(was_training)
         by_row = dict(gather_object(found))
         return [by_row[row] for row in range(len(dataset))]

@@ -27,12 +27,12 @@ class TokensORPOTrainer(LengthTrainer, ORPOTrainer):
         tokenizer = kwargs["processing_class"]
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token  # as TRL's other trainers do; this one would refuse it
-        if quantization_config is not None:
-            training_args = kwargs["args"]
-            training_args.model_init_kwargs = {
-                **(training_args.model_init_kwargs or {}),
-                "quantization_config": quantization_config,
-            }
+        training_args = kwargs["args"]
+        training_args.model_init_kwargs = {
+            "device_map": None,  # TRL's is auto, which spreads the model over all devices, and fails with several ranks
+            **(training_args.model_init_kwargs or {}),
+            **({} if quantization_config is None else {"quantization_config": quantization_config}),
+        }
         super().__init__(*args, **kwargs)
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lengthwise.config import ConfigError
 from posttrain.token_budget import cut
 
 _GIB = 1 << 30
-_LOGGED = ("_metrics", "_total_train_tokens")
+_LOGGED = ("_metrics", "_total_train_tokens", "_stored_metrics")
 """Where TRL's trainers collect what they log."""
 
 
@@ -37,6 +37,8 @@ class Preflight:
     max_tokens: int | None
     """Padded tokens of a batch, where the batches are ours."""
     max_length: int
+    sequences_per_row: int = 1
+    """2 for pairs, whose lengths are those of both answers' sequences together."""
 
     def run(self, trainer: Any, model: Any) -> str:
         """Train on the longest batch for nothing, and say in a line what it took.
@@ -52,7 +54,10 @@ class Preflight:
             return "preflight   skipped: DeepSpeed would step the optimizer with the gradients"
         lengths = self.lengths or [len(ids) for ids in trainer.train_dataset["input_ids"]]
         rows = longest_batch(lengths, rows=trainer.args.train_batch_size, max_tokens=self.max_tokens)
-        what = f"{len(rows):,} rows of up to {max(lengths[row] for row in rows):,} tokens"
+        longest = max(lengths[row] for row in rows) // self.sequences_per_row
+        what = (
+            f"{len(rows):,} {'rows' if self.sequences_per_row == 1 else 'pairs'} of up to {longest:,} tokens"
+        )
         on_cuda = trainer.args.device.type == "cuda"
         if on_cuda:
             torch.cuda.reset_peak_memory_stats()

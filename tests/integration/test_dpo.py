@@ -262,6 +262,12 @@ def test_processes_may_have_different_numbers_of_pairs(tmp_path):
         (["--padding_free=true"], ["padding_free", "token_budget"]),
         (["--loss_type=[sigmod]"], ["loss_type", "sigmod"]),
         (["--margin_pairs=-1"], ["margin_pairs"]),
+        (
+            ["--batching.name=padded", "--train_sampling_strategy=group_by_length"],
+            ["group_by_length", "token_budget"],
+        ),
+        (["--sync_ref_model"], ["sync_ref_model", "no reference model"]),
+        (["--loss_type=[exo_pair]"], ["exo_pair", "label_smoothing"]),
         (["--train_on=last"], ["train_on"]),
     ],
 )

@@ -181,3 +181,14 @@ class TestSources:
 def test_the_context_line():
     """l (l - 1) / 2 tokens are seen by a row of l: 1 and 6, by 6 tokens."""
     assert context_line([2, 4]).startswith("context     mean length 3.0 tokens; average context seen 1.2")
+
+
+def test_limits_of_a_window_are_those_of_a_pairs_longer_sequence():
+    """The rows of pairs count both of their sequences: 20 to 400 tokens are sequences of 10 to 200."""
+    rows = list(range(20, 401, 2))
+    options = WindowOptions(start=50, end=150)
+    order = make(options, rows, sequences_per_row=2, num_epochs=4.0)
+    assert (order.start, order.end) == (100, 300)
+    found = list(curriculum_lines(options, order, lengths=[n // 2 for n in rows], sources=rows, seed=0))
+    assert "rows up to 50 tokens at first, up to 150 after" in found[0]
+    assert "10 to" in found[1 if "before their time" not in found[1] else 2]

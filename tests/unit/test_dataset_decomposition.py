@@ -143,6 +143,16 @@ class TestBucketSchedule:
         assert [step.log2 for step in found.steps(0, 0)] == [3, 1, 1, 2, 2, 3, 1, 1, 2, 2, 3, 3]
         assert [step.log2 for step in found.steps(0, 1)] == [1, 1, 2, 2, 3, 3] * 2
 
+    def test_small_sources_are_trained_on_too(self):
+        """100 sources of 7 sequences, 8 cycles: no source has one for each cycle, all together have 87."""
+        sources = [str(i // 7) for i in range(700)]
+        found = schedule(log2=[3] * 700, tokens_per_step=8, cycles=8, sources=sources)
+        assert (found.num_steps, found.num_left_out) == (696, {3: 4})
+        seen = [n for step in found.steps(0, 0) for part in step.sequences for n in part]
+        assert len(set(seen)) == 696
+        ever_left_out = {n for epoch in range(50) for n in found.left_out(0, epoch)}
+        assert len(ever_left_out) > 100
+
     def test_sources_are_the_same_in_each_cycle(self):
         """Without them, the 6 sequences of the second source fall where they fall."""
         sources = ["x"] * 10 + ["y"] * 6

@@ -13,7 +13,7 @@ from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM
 
 from posttrain import kto, orpo
-from posttrain.row_sources import data_sources
+from posttrain.row_sources import DataSource, data_sources
 from posttrain.run_log import read_metrics
 
 SHARED = [
@@ -76,9 +76,34 @@ def test_the_mark_of_an_answer_is_part_of_its_data(base, tmp_path):
         data = job.prepare(data_sources(str(file)), tokenizer, 512)
         columns[label] = data.to_dataset()
     assert columns[True]["label"] == [True] * 6 and columns[False]["label"] == [False] * 6
-    first = columns[True][0]
-    assert tokenizer.decode(first["prompt_ids"] + first["completion_ids"]).count("bb") == 1
-    assert tokenizer.decode(first["completion_ids"]).startswith("bb")
+    answers = sorted(tokenizer.decode(row["completion_ids"]) for row in columns[True])
+    assert answers == sorted(f"{row['completion']}<|end|>" for row in MARKED)
+
+
+def test_marked_answers_of_several_sources_are_mixed(base, tmp_path):
+    """TRL's KTO trainer goes through its rows in order: first all of one file, then all of the other."""
+    from posttrain.base_model import find_base, load_tokenizer
+
+    rows = [row | {"prompt": f"{row['prompt']} {i}"} for row in MARKED for i in range(4)]
+    files = [
+        written(tmp_path / f"{label}.jsonl", [row | {"label": label} for row in rows])
+        for label in (True, False)
+    ]
+    sources = data_sources([DataSource(path=str(file)) for file in files])
+    job = kto.KTOJob(name="x", model=str(base), data="rows.jsonl")
+    labels = job.prepare(sources, load_tokenizer(find_base(str(base))), 512).to_dataset()["label"]
+    assert sum(labels) == 24 and 6 < sum(labels[:24]) < 18
+
+
+def test_another_label_column_makes_the_rows_anew(base, tmp_path, monkeypatch, capsys):
+    rows = [row | {"good": not row["label"]} for row in MARKED]
+    with monkeypatch.context() as broken:
+        broken.setattr("posttrain.train_run.make_trainer", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            kto.main(flags(tmp_path, base, rows[:3], steps=1))
+    assert kto.main([*flags(tmp_path, base, rows[:3], steps=1), "--label_column=good"]) == 0
+    said = capsys.readouterr().out
+    assert "2 wanted answers" in said and "1 unwanted answers" in said
 
 
 def test_a_row_without_mark_stops_the_job(base, tmp_path, capsys):
@@ -143,6 +168,7 @@ def test_kto_needs_another_row_beside_each(tmp_path, base, capsys):
     ("given", "words"),
     [
         (["--loss_type=kto_pair"], "loss_type is 'kto_pair'"),
+        (["--train_sampling_strategy=random"], "goes through the rows in order"),
         (["--lable_column=good"], "did you mean 'label_column'?"),
     ],
 )

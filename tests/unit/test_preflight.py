@@ -108,7 +108,7 @@ def test_sft_is_the_same_with_it_and_without(base, rows, tmp_path, capsys, batch
 def test_dpo_is_the_same_with_it_and_without(base, pairs, tmp_path, capsys):
     flags = [f"--model={base}", f"--data={pairs}", "--margin_pairs=0"]
     logs, weights = left_by(dpo, tmp_path / "with", [*flags, "--preflight"])
-    assert "preflight   the longest batch, 2 rows of up to" in capsys.readouterr().out
+    assert "preflight   the longest batch, 2 pairs of up to" in capsys.readouterr().out
     without_logs, without = left_by(dpo, tmp_path / "without", [*flags, "--preflight=false"])
     assert logs == without_logs
     assert all(weights[name].equal(without[name]) for name in weights)
