@@ -4,9 +4,10 @@
 
 DIR holds alpaca_en_demo.json, dpo_en_demo.json and gsm8k_train.jsonl, of which `sft_throughput.py` makes its rows. For
 each seed both sides train LoRA on the embedded model for one epoch over the same rows, hence on the same tokens: stock
-TRL on rows in random order, ours on the smallest token budget that needs no more steps an epoch. The held-out rows, the
-same for all, are cut at the quartiles of their lengths; the loss of a bin is the mean over its supervised tokens. Seeds
-decide the order of the rows and the adapter's start, and are shared by both sides.
+TRL on rows in random order, ours on the smallest token budget that needs no more steps an epoch. Ours cuts a step into
+`--accumulation` forward passes: each has rows of near-equal length, all of them together the data's mixture. The
+held-out rows, the same for all, are cut at the quartiles of their lengths; the loss of a bin is the mean over its
+supervised tokens. Seeds decide the order of the rows and the adapter's start, and are shared by both sides.
 
 A bin differs only by noise where the interval of the mean difference (t, over seeds) holds 0; the table says so. The
 last line is one JSON object.
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train_rows", type=int, default=240)
     parser.add_argument("--held_out_rows", type=int, default=120)
     parser.add_argument("--rows", type=int, default=8, help="rows of a stock batch")
+    parser.add_argument("--accumulation", type=int, default=4, help="forward passes of one of our steps")
     parser.add_argument("--max_length", type=int, default=512, help="longer rows are left out, on both sides")
     parser.add_argument("--learning_rate", type=float, default=2e-4)
     args = parser.parse_args()
@@ -67,6 +69,7 @@ def make_trainer(
         output_dir=str(folder),
         seed=seed,
         per_device_train_batch_size=args.rows,
+        gradient_accumulation_steps=args.accumulation if side == OURS else 1,
         num_train_epochs=1,
         learning_rate=args.learning_rate,
         lr_scheduler_type="cosine",
@@ -86,18 +89,20 @@ def make_trainer(
         train_dataset=data.to_dataset(),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-        token_budget=budget_of(data.lengths, args.rows) if side == OURS else None,
+        token_budget=budget_of(data.lengths, args.rows, args.accumulation) if side == OURS else None,
     )
 
 
-def budget_of(lengths: Sequence[int], rows: int) -> Any:
-    """Return the smallest budget, in steps of 1 %, that needs no more batches than `rows` at a time do."""
+def budget_of(lengths: Sequence[int], rows: int, accumulation: int) -> Any:
+    """Return the smallest budget, in steps of 1 %, that needs no more optimizer steps than `rows` at a time do."""
     from posttrain.token_budget import TokenBudget
 
-    found = TokenBudget(lengths=lengths, max_tokens=rows * sum(lengths) // len(lengths))
-    while found.num_batches > -(-len(lengths) // rows):
-        found = TokenBudget(lengths=lengths, max_tokens=found.max_tokens + max(1, found.max_tokens // 100))
-    return found
+    max_tokens = rows * sum(lengths) // len(lengths) // accumulation
+    while True:
+        found = TokenBudget(lengths=lengths, max_tokens=max_tokens, accumulation=accumulation)
+        if found.steps_per_epoch <= -(-len(lengths) // rows):
+            return found
+        max_tokens += max(1, max_tokens // 100)
 
 
 def bin_losses(trainer: Any, bins: Sequence[Sequence[Any]]) -> list[float]:
