@@ -171,7 +171,7 @@ class BucketSchedule:
         """Return the sequences of each bucket in each cycle, shape [cycles, n].
 
         In random order within each source, source after source, evenly spaced ones are taken, and each block of
-        neighbours gives one to each cycle: so the cycles differ by one sequence of a source at most.
+        neighbours gives one to each cycle: so the cycles differ by two sequences of a source at most.
         """
         return {power: self._dealt(power, stream) for power in self._num_sequences}
 

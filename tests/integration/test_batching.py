@@ -20,7 +20,6 @@ from trl.trainer.sft_trainer import SFTTrainer
 from lengthwise.models import resolve_model
 from posttrain.attention import NAME, register
 from posttrain.batch_layout import same_order_after_resume
-from posttrain.step_rows import rows_of
 from posttrain.token_budget import TokenBudget
 from posttrain.trainers.length_trainer import TokenBudgetSampler
 from posttrain.trainers.sft_trainer import LengthSFTTrainer
@@ -121,8 +120,8 @@ class StepNames:
     def __init__(self) -> None:
         self.rows: list[list[list[int]]] = []
 
-    def see(self, inputs: Any) -> None:
-        self.rows.append([row.tolist() for row in rows_of(inputs)])
+    def see(self, rows: Any) -> None:
+        self.rows.append([row.tolist() for row in rows])
 
 
 def lengths(rows: Any) -> list[int]:
