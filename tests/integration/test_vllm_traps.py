@@ -16,6 +16,7 @@ import pytest
 from engine_jobs import gone_within, job_with, started_by
 from random_adapters import write_adapter
 
+from lengthwise.config import ConfigError
 from lengthwise.devices import best_dtype
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine, EngineError, Sampling
@@ -174,11 +175,11 @@ def test_an_adapter_of_another_model_is_an_error_to_its_caller_alone(served):
     assert_refused_alone(served, unfit, ValueError, "does not fit the model")
 
 
-def test_what_vllm_refuses_is_an_error_to_its_caller_alone(served):
+def test_what_vllm_does_not_serve_is_an_error_to_its_caller_alone(served):
     dora = write_adapter(served.folder / "dora", resolve_model(EMBEDDED).path, seed=5)
     config = dora / "adapter_config.json"
     config.write_text(config.read_text().replace("{", '{"use_dora": true, ', 1))
-    assert_refused_alone(served, dora, EngineError, "DoRA")
+    assert_refused_alone(served, dora, ConfigError, "DoRA")
 
 
 def test_an_adapter_that_vllm_can_load_only_in_part_is_refused_each_time(served):
