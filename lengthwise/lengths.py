@@ -90,6 +90,16 @@ COUNTERS: dict[str, Callable[[str], int]] = {
 """Every text counter by the id that tables print."""
 
 
+def check_counter(name: str) -> None:
+    """Refuse a counter that there is not.
+
+    Raises:
+        ValueError: with those that there are.
+    """
+    if name not in COUNTERS:
+        raise ValueError(f"counter is {name!r}: there are {', '.join(COUNTERS)}")
+
+
 def count_all(text: str) -> dict[str, int]:
     """Return the length of `text` under every counter, so that no later question needs the text again."""
     return {name: counter(text) for name, counter in COUNTERS.items()}
