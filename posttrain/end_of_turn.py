@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.engines.chat_tokenizer import token_ids
+from lengthwise.records import Message
+from posttrain.training_mask import RowRefused, TemplateRefused, assistant_spans, mask_conversations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
@@ -27,6 +30,30 @@ def stop_ids(known: int | list[int] | None, taught: Iterable[int]) -> int | list
     listed = [] if known is None else [known] if isinstance(known, int) else list(known)
     missing = sorted(set(taught) - token_ids(known))
     return [*listed, *missing] if missing else known
+
+
+def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the tokens that end a turn of the template, found on a short conversation; empty where none can be."""
+    try:
+        spans = assistant_spans(
+            tokenizer, [Message(role="user", content="Hi"), Message(role="assistant", content="Yes")], [1]
+        )
+        (masked,) = mask_conversations(tokenizer, [spans])
+    except (RowRefused, TemplateRefused):
+        return frozenset()
+    return masked.end_of_turn_ids
+
+
+def stop_token_ids(model: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return every token that ends an answer: those of the model's files, the tokenizer's, and the template's."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        known: Any = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # a model without such a file
+        known = AutoConfig.from_pretrained(model).get_text_config().eos_token_id
+    own: Any = tokenizer.eos_token_id
+    return token_ids(known, own) | end_of_turn_ids(tokenizer)
 
 
 def stop_at_end_of_turn(
