@@ -87,6 +87,11 @@ def check_length_eval(options: LengthEval, model: str) -> None:
         raise ConfigError(f"length_eval.config: lengthwise eval refuses {options.config}: {reason}")
 
 
+def is_of_launcher(key: str) -> bool:
+    """Return whether a variable of the environment makes a process one of a training's ranks."""
+    return key in _OF_RANK or key.startswith(_OF_TRAINING)
+
+
 def environment_of(options: LengthEval, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of an evaluation: the training's, without what makes a process one of its ranks.
 
@@ -97,7 +102,7 @@ def environment_of(options: LengthEval, given: Mapping[str, str] | None = None) 
     found = {
         key: value
         for key, value in (os.environ if given is None else given).items()
-        if key not in _OF_RANK and not key.startswith(_OF_TRAINING)
+        if not is_of_launcher(key)
     }
     return found if options.devices is None else {**found, "CUDA_VISIBLE_DEVICES": options.devices}
 

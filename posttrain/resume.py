@@ -6,6 +6,7 @@ import fcntl
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from lengthwise.config import ConfigError
 from lengthwise.run_dir import TRAINING_JOBS
@@ -13,7 +14,7 @@ from lengthwise.run_dir import TRAINING_JOBS
 BEGUN_WITH = "begun_with.json"
 """What a resumed run must share with its start and its config does not say: data, precision, batch layout."""
 
-_OF_A_START = (BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", "step_rows.jsonl")
+_OF_A_START = (BEGUN_WITH, "dropped.jsonl", "metrics.jsonl", "step_rows.jsonl", "stages.jsonl")
 """What a job writes before its first checkpoint, of no use to a run that starts anew."""
 
 
@@ -33,6 +34,20 @@ def is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(state, dict)
+
+
+def steps_done(checkpoint: Path) -> int:
+    """Return the optimizer steps that a complete checkpoint was written after."""
+    return int(_state(checkpoint)["global_step"])
+
+
+def is_at_end(checkpoint: Path) -> bool:
+    """Return whether a complete checkpoint was written after the training's last step."""
+    return steps_done(checkpoint) >= _state(checkpoint)["max_steps"]
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -25,9 +25,37 @@ class StopRequest:
     def __init__(self) -> None:
         """Start without a request."""
         self.signal: int | None = None
+        self.reason: str | None = None
+        """Why the training asked for its own end."""
+        self.code = 1
+        """Exit code of an end that the training asked for."""
         self.saved_at_step: int | None = None
         """The step whose checkpoint the request brought about."""
         self._before: dict[int, Any] = {}
+
+    def ask(self, reason: str, *, code: int = 1) -> None:
+        """Ask for the end of the training after the step under way; the first reason stands.
+
+        Args:
+            reason: what is said at the end.
+            code: the exit code.
+        """
+        if self.reason is None:
+            self.reason, self.code = reason, code
+
+    def is_early(self, state: Any) -> bool:
+        """Return whether a stop left steps undone."""
+        return (self.signal is not None or self.reason is not None) and state.global_step < state.max_steps
+
+    @property
+    def exit_code(self) -> int:
+        """128 + n after signal n, else what the training asked for."""
+        return self.code if self.signal is None else 128 + self.signal
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to do next, in words."""
+        return self.reason or "start the same command again to go on"
 
     def callback(self) -> TrainerCallback:
         """Return the trainer callback that asks at each step whether to stop."""
@@ -40,7 +68,8 @@ class StopRequest:
                 request.listen()
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-                if not request.is_set_anywhere():
+                # A reason comes from what was logged, which is the same on all ranks.
+                if not request.is_set_anywhere() and request.reason is None:
                     return control
                 control.should_training_stop = True
                 if args.save_strategy == "epoch" and _ends_epoch(state):

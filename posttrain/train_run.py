@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from posttrain.end_of_turn import stop_at_end_of_turn
 from posttrain.length_eval import CheckpointEvals
 from posttrain.lora import lora_config, quantization_config
 from posttrain.precision import weights_dtype
-from posttrain.resume import BEGUN_WITH, binds, clear_leftovers
+from posttrain.resume import BEGUN_WITH, binds, clear_leftovers, is_at_end
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import with_scores
 from posttrain.run_log import run_log
@@ -63,24 +64,15 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
     evals = (
         CheckpointEvals(options=job.length_eval, run_folder=folder, stop=stop) if job.length_eval else None
     )
-    trainer = make_trainer(job, plan, stop, evals)
-    stop_note = stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
-    if _is_main():
-        print("\n".join([*header(job, plan), *stop_note]), flush=True)
-    try:
-        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
-    finally:
-        stop.restore()  # also where the training fails: on_train_end does not come then
-    if stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
+    with job.beside(plan) if _is_main() else nullcontext():
+        trainer = _trained(job, plan, stop, evals)
+    if stop.is_early(trainer.state):
         if _is_main():
             if evals is not None:
                 evals.settle()
                 print("\n".join(evals.closing()), flush=True)
-            print(
-                f"stopped at step {trainer.state.global_step}; start the same command again to go on",
-                flush=True,
-            )
-        return 128 + stop.signal
+            print(f"stopped at step {trainer.state.global_step}; {stop.how_to_go_on}", flush=True)
+        return stop.exit_code
     save(job, run, trainer)  # first, so that nothing that is measured after it can cost the training
     found, lines = job.after_training(trainer, plan.data, plan.eval_data)
     training = account(job, plan, trainer) | found
@@ -97,12 +89,36 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
     return 0
 
 
+def _trained(job: TrainJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None) -> Trainer:
+    """Say what is trained on what, and train; returns the trainer with the trained weights."""
+    trainer = make_trainer(job, plan, stop, evals)
+    stop_note = stop_at_end_of_turn(trainer, plan.tokenizer, plan.data)
+    if _is_main():
+        print("\n".join([*header(job, plan), *stop_note]), flush=True)
+    asked = trainer.args.max_steps, trainer.args.num_train_epochs
+    is_own = plan.checkpoint is not None and plan.checkpoint.parent.resolve() == plan.folder.resolve()
+    if plan.checkpoint is not None and is_own and is_at_end(plan.checkpoint):
+        # Ended, but not to the manifest: the trainer would take one more step of the epoch before it looks.
+        trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
+    try:
+        trainer.train(resume_from_checkpoint=str(plan.checkpoint) if plan.checkpoint else None)
+    finally:
+        trainer.args.max_steps, trainer.args.num_train_epochs = asked
+        stop.restore()  # also where the training fails: on_train_end does not come then
+    return trainer
+
+
 def make_trainer(
     job: TrainJob, plan: Plan, stop: StopRequest, evals: CheckpointEvals | None = None
 ) -> Trainer:
     """Build TRL's trainer on rows that it takes as they are: input_ids and labels, nothing left to cut."""
     # The log comes after the stop: it also logs at the steps that a stop, or the trainer, saves.
-    callbacks = [same_order_after_resume(), stop.callback(), run_log(plan.folder / "metrics.jsonl")]
+    callbacks = [
+        same_order_after_resume(),
+        *job.callbacks(plan, stop),
+        stop.callback(),
+        run_log(plan.folder / "metrics.jsonl"),
+    ]
     if evals is not None:
         callbacks.append(evals.callback())
     step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows) if job.log_step_rows else None
@@ -119,10 +135,9 @@ def make_trainer(
             peft_config=None if job.lora is None else lora_config(job.lora),
             quantization_config=None if job.lora is None else quantization_config(job.lora, dtype),
             callbacks=callbacks,
-            token_budget=plan.budget,
             step_rows=step_rows,
-            preflight=_preflight(job, plan),
-            **job.trainer_options(),
+            **({} if job.is_online else {"token_budget": plan.budget, "preflight": _preflight(job, plan)}),
+            **job.trainer_options(plan),
         )
     except ValueError as error:
         if job.lora is None or not str(error).startswith(("Target modules", "No modules were targeted")):

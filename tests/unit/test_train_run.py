@@ -41,6 +41,26 @@ def test_weights_are_saved_before_anything_is_measured(flags, tmp_path, monkeypa
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
+def test_a_run_that_ended_without_its_manifest_trains_no_further_step(flags, tmp_path):
+    """A kill between the last checkpoint and the manifest; the last step lies within an epoch."""
+    run = tmp_path / "run"
+    given = [
+        *(flag for flag in flags if "save_strategy" not in flag),
+        "--save_steps=3",
+        f"--output_dir={run}",
+    ]
+    assert dpo.main(given) == 0
+    before = (run / "adapter_model.safetensors").read_bytes()
+    log = (run / "metrics.jsonl").read_text()
+    (run / "manifest.json").unlink()
+    assert dpo.main(given) == 0
+    assert json.loads((run / "manifest.json").read_text())["training"]["steps"] == 3
+    assert (run / "adapter_model.safetensors").read_bytes() == before
+    assert [line["loss"] for line in read_metrics(run / "metrics.jsonl") if "loss" in line] == [
+        line["loss"] for line in map(json.loads, log.splitlines()) if "loss" in line
+    ]
+
+
 def losses(flags: list[str], folder: Path) -> list[float]:
     done = subprocess.run(
         [
