@@ -25,6 +25,7 @@ VERBS = {
     "dpo": ("--config F [--accelerate_config NAME]", "prefer the better of two answers, likewise"),
     "kto": ("--config F [--accelerate_config NAME]", "learn from answers marked good or bad, likewise"),
     "orpo": ("--config F [--accelerate_config NAME]", "fine-tune and prefer in one loss, likewise"),
+    "grpo": ("--config F [--accelerate_config NAME]", "learn from rewards of one's own answers, likewise"),
     "eval": ("--config F", "measure length control and writing"),
     "report": ("RUN...", "show run folders as one HTML page"),
     "compare": ("A B [C...]", "hold evaluations against the first, item by item"),

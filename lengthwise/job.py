@@ -34,6 +34,7 @@ JOBS: Mapping[str, str] = {
     "dpo": "posttrain.dpo",
     "kto": "posttrain.kto",
     "orpo": "posttrain.orpo",
+    "grpo": "posttrain.grpo",
     "build": "data_builders.run",
     "eval": "evals.run",
 }

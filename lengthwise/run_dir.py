@@ -32,7 +32,7 @@ _Decide = Callable[[dict[str, Any]], dict[str, Any]]
 
 RUN_CONFIG = "run_config.json"
 _MANIFEST, _LOCK, _JOURNAL = "manifest.json", ".lock", "journal.jsonl"
-TRAINING_JOBS = frozenset({"sft", "dpo", "kto", "orpo"})
+TRAINING_JOBS = frozenset({"sft", "dpo", "kto", "orpo", "grpo"})
 """Jobs that leave a trained model, and that a launcher starts once per device."""
 
 _LOCATION = frozenset({"name", "output_dir"})

@@ -35,7 +35,13 @@ class Attention:
 
 
 def choose_attention(
-    config: PretrainedConfig, *, given: str | None, packed: bool, on_cuda: bool, sharded: bool = False
+    config: PretrainedConfig,
+    *,
+    given: str | None,
+    packed: bool,
+    on_cuda: bool,
+    sharded: bool = False,
+    padded_left: bool = False,
 ) -> Attention:
     """Return the attention for a model on this machine.
 
@@ -45,9 +51,16 @@ def choose_attention(
         packed: whether several documents stand in one sequence.
         on_cuda: whether a CUDA device trains.
         sharded: whether a sequence lies on several devices, which asks for an attention that knows of it.
+        padded_left: whether padding stands before a row, as before prompts that are answered side by side.
     """
     if given is not None:
         return Attention(implementation=given, why="as model_init_kwargs says")
+    if padded_left:
+        if on_cuda and _flash_attn_works():
+            return Attention(
+                implementation="flash_attention_2", why="flash-attn is installed and passed its test"
+            )
+        return Attention(implementation=None, why="padding stands before the prompts, so masks are kept")
     if on_cuda and packed and _flash_attn_works():
         return Attention(
             implementation="flash_attention_2", why="flash-attn is installed and passed its test"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trl.trainer.dpo_config import DPOConfig
 
     from posttrain.pair_data import PairData
+    from posttrain.train_plan import Plan
     from posttrain.trainers.dpo_trainer import LengthDPOTrainer
 
 LOSSES = (
@@ -184,7 +185,7 @@ class DPOJob(TrainJob):
 
         return LengthDPOTrainer
 
-    def trainer_options(self) -> dict[str, Any]:
+    def trainer_options(self, plan: Plan) -> dict[str, Any]:
         """Return the margin that replaces SimPO's reference."""
         return {} if self.simpo is None else {"simpo_margin": self.simpo.gamma / self.simpo.beta}
 

@@ -12,6 +12,7 @@ from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.rows import BadRow, Row, converted
 from posttrain.pair_formats import read_pair
+from posttrain.prompt_data import read_prompt
 from posttrain.row_formats import read_row
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _of_run(job: str, config: Mapping[str, Any]) -> Iterator[Conversation]:
     names = [data] if isinstance(data, str) else [entry["path"] for entry in data]
     sources = [source for name in names if (source := find_rows(name)).files]
     for source in sources:
-        rows = converted(read_rows(source), _pair_as_conversation if job in ("dpo", "orpo") else _messages)
+        rows = converted(read_rows(source), _READERS.get(job, _messages))
         good = (row for row in rows if not isinstance(row, BadRow))
         yield from islice(good, -(-NUM_CONVERSATIONS // len(sources)))
 
@@ -89,6 +90,14 @@ def _messages(row: Row) -> Conversation:
 def _pair_as_conversation(row: Row) -> Conversation:
     pair = read_pair(row)
     return (*pair.prompt, *pair.chosen)
+
+
+_READERS = {
+    "dpo": _pair_as_conversation,
+    "orpo": _pair_as_conversation,
+    "grpo": lambda row: read_prompt(row).messages,
+}
+"""How rows of a job become conversations, where they are none."""
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, found: Sequence[Conversation]) -> list[list[int]]:

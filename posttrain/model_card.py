@@ -128,8 +128,7 @@ def _data_and_training(training: Mapping[str, Any], settings: Mapping[str, Any])
             for s in training["sources"]
         ),
         "",
-        f"One epoch: {training['num_rows']:,} rows, {training['num_tokens']:,} tokens, of which "
-        f"{training['num_supervised_tokens']:,} carry loss ({training['supervised']}). "
+        f"One epoch: {training['num_rows']:,} rows, {training['num_tokens']:,} tokens{_supervised(training)}. "
         f"Longest row: {training['longest_row']:,} tokens.",
         f"Length limit: {training['max_length']:,} tokens; {over['rows']:,} rows ({over['tokens']:,} "
         f"tokens) were longer (policy: {over['policy']}).",
@@ -142,3 +141,10 @@ def _data_and_training(training: Mapping[str, Any], settings: Mapping[str, Any])
         f"- weights in {training['dtype']}",
         "",
     ]
+
+
+def _supervised(training: Mapping[str, Any]) -> str:
+    """Return which tokens carry loss, in words: a share of the rows', or others that are written in training."""
+    if not training["num_supervised_tokens"]:
+        return f"; loss is on {training['supervised']}"
+    return f", of which {training['num_supervised_tokens']:,} carry loss ({training['supervised']})"

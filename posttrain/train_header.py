@@ -31,10 +31,8 @@ def dry_run(
     args, per_epoch = plan.args, plan.steps_per_epoch
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
     counted = "not known before packing" if plan.is_packed else f"{steps:,}, {per_epoch:,} an epoch"
-    dealt = plan.layout if plan.budget is None else plan.budget
-    print(
-        "\n".join([*header(job, plan), f"steps       {counted}: {dealt}", "dry run     nothing was written"])
-    )
+    dealt = "" if job.is_online else f": {plan.layout if plan.budget is None else plan.budget}"
+    print("\n".join([*header(job, plan), f"steps       {counted}{dealt}", "dry run     nothing was written"]))
     return 0
 
 
@@ -67,7 +65,9 @@ def _bos(job: TrainJob, plan: Plan) -> list[str]:
 
 
 def _batches(job: TrainJob, plan: Plan) -> list[str]:
-    """Say how much of what is computed is padding; of packs nothing is known yet."""
+    """Say how much of what is computed is padding; of packs nothing is known yet, and of answers even less."""
+    if job.is_online:
+        return [f"batches     {plan.layout}"]
     if plan.is_packed:
         return []
     lengths, real = plan.data.lengths, plan.data.real_lengths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -14,7 +15,7 @@ from lengthwise.models import check_model
 from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
 from posttrain.base_model import check_template
-from posttrain.batch_layout import CHECKED_HERE
+from posttrain.batch_layout import CHECKED_HERE, BatchLayout
 from posttrain.batching import Batching, check_batching
 from posttrain.curriculum import Curriculum, check_curriculum, read_curriculum
 from posttrain.length_eval import LengthEval, check_length_eval
@@ -24,9 +25,11 @@ from posttrain.row_sources import DataSource, data_sources
 from posttrain.trl_keys import OPERATIONAL, RENAMED, also_decisive, check_trainer_keys
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
     from posttrain.prepared_rows import PreparedRows
+    from posttrain.stop import StopRequest
+    from posttrain.train_plan import Plan
 
 
 @dataclass(kw_only=True)
@@ -154,6 +157,16 @@ class TrainJob(ABC):
         """Why the loss of a step depends on how its rows are dealt to forward passes; None where it does not."""
         return None
 
+    @property
+    def keys_of_rows(self) -> frozenset[str]:
+        """The trainer's keys that decide what becomes of the rows before they are trained on."""
+        return frozenset()
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the model writes the answers of the rows itself while it is trained."""
+        return False
+
     @abstractmethod
     def prepare(
         self, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int
@@ -168,9 +181,39 @@ class TrainJob(ABC):
     def trainer_class(self) -> type[Any]:
         """Return the trainer, one of `posttrain.trainers`."""
 
-    def trainer_options(self) -> dict[str, Any]:
+    def check_machine(self) -> None:
+        """Refuse what this machine has no devices for; needs no torch.
+
+        Raises:
+            ConfigError: naming the field and the remedy.
+        """
+        check_quantization(self.lora, on_cuda=has_cuda() and not self.trainer.get("use_cpu"))
+
+    def layout(self, args: TrainingArguments, *, num_rows: int) -> BatchLayout:
+        """Return how the rows of an epoch are dealt to steps where no token budget does it."""
+        return BatchLayout(
+            num_rows=num_rows,
+            batch_size=args.train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+
+    def settled(self, plan: Plan) -> Plan:
+        """Return the plan with the arguments that depend on the data; refuses what does not fit it."""
+        return plan
+
+    def beside(self, plan: Plan) -> AbstractContextManager[None]:
+        """Return what runs beside the training, on its first process."""
+        return nullcontext()
+
+    def trainer_options(self, plan: Plan) -> dict[str, Any]:
         """Return what the trainer takes beside TRL's arguments and the batches."""
         return {}
+
+    def callbacks(self, plan: Plan, stop: StopRequest) -> list[TrainerCallback]:
+        """Return what else watches the training; it may ask for a stop."""
+        return []
 
     def after_training(self, trainer: Any, data: Any, eval_data: Any) -> tuple[dict[str, Any], list[str]]:
         """Return what else is to be known of the trained model: for the manifest, and in lines; all ranks take part."""
@@ -192,7 +235,7 @@ def check(job_class: type[J], argv: Sequence[str] | None) -> tuple[J, list[DataS
     eval_sources = data_sources(job.eval_data, field="eval_data") if job.eval_data else []
     check_model(job.model)
     check_template(job.chat_template_path)
-    check_quantization(job.lora, on_cuda=has_cuda() and not job.trainer.get("use_cpu"))
+    job.check_machine()
     if job.length_eval is not None:
         check_served(job.lora, job.length_eval.config)
     folder = run_folder(verb, job.name, job.output_dir)

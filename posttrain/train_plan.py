@@ -141,13 +141,7 @@ def plan_training(
         data=data,
         eval_data=eval_data,
         args=args,
-        layout=BatchLayout(
-            num_rows=len(data.rows),
-            batch_size=args.train_batch_size,
-            accumulation=args.gradient_accumulation_steps,
-            num_processes=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        ),
+        layout=job.layout(args, num_rows=len(data.rows)),
         budget=run_batches(
             job.length_curriculum,
             job.batching,
@@ -160,6 +154,7 @@ def plan_training(
         checkpoint=checkpoint,
         rows_from=rows_from,
     )
+    plan = job.settled(plan)
     if checkpoint is not None:
         check_same_start(plan, checkpoint.parent / BEGUN_WITH, bound_by=_bound_by(job, model, checkpoint))
     return plan
@@ -181,6 +176,7 @@ def _rows(
     decisive = result_affecting(type(job), job)
     fields = [field.name for field in dataclasses.fields(job) if field.name not in ("name", "output_dir")]
     settings = {name: decisive.get(name) for name in fields} | {"job": job.VERB, "max_length": max_length}
+    settings |= {key: job.trainer.get(key) for key in job.keys_of_rows}
 
     def rows(of: Sequence[DataSource]) -> tuple[PreparedRows[Any], Path | None]:
         key = None if folder is None else rows_key(of, tokenizer, settings)
@@ -203,6 +199,7 @@ def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
         on_cuda=_on_cuda(job),
         sharded=bool(job.trainer.get("parallelism_config"))
         or os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true",
+        padded_left=job.is_online,
     )
     if found.implementation == NAME:
         register()
@@ -254,7 +251,7 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
             f"batching.max_tokens: {plan.folder} was begun with {before.get('token_budget')} tokens a batch, now it is "
             f"{now['token_budget']}: set it as it was, or choose another --name"
         )
-    check_resumable(BatchLayout(**before["layout"]), plan.layout, bound_by=bound_by)
+    check_resumable(type(plan.layout)(**before["layout"]), plan.layout, bound_by=bound_by)
     if before.get("curriculum") != now["curriculum"]:
         raise ConfigError(
             f"curriculum: {plan.folder} was begun with {before.get('curriculum')}, now it is {now['curriculum']}: go "

@@ -45,6 +45,18 @@ MANAGED_ORPO = _MANAGED | {
 }
 """Keys of TRL's ORPOConfig that would do nothing or harm here, with the reason."""
 
+MANAGED_GRPO = _MANAGED | {
+    "log_completions_hub_repo": "completions are kept in rollouts/ of the run folder",
+    "log_multimodal": "prompts are text",
+    "max_tool_calling_iterations": "no tools are called here",
+    "remove_unused_columns": "rewards read the rows' columns",
+    "reward_weights": "each reward has its own: rewards: {answer_correct: {weight: 1}}",
+    "train_sampling_strategy": "the answers to a prompt stay together, and prompts come in random order",
+    "use_transformers_paged": "TRL has renamed it use_transformers_continuous_batching",
+    "vllm_importance_sampling_cap": "TRL has renamed it vllm_importance_sampling_clip_max",
+}
+"""Keys of TRL's GRPOConfig that would do nothing or harm here, with the reason."""
+
 # fmt: off
 OPERATIONAL = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter", "log_level",
@@ -57,6 +69,8 @@ OPERATIONAL = frozenset({
     "activation_offloading", "torch_empty_cache_steps", "ddp_timeout", "ddp_broadcast_buffers",
     "ddp_bucket_cap_mb", "push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo",
     "hub_always_push", "hub_revision",
+    "log_completions", "num_completions_to_print", "log_unique_prompts", "vllm_gpu_memory_utilization",
+    "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port",
 })
 # fmt: on
 """Keys of TRL's config classes that may change when a run is resumed.

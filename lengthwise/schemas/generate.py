@@ -18,6 +18,7 @@ CLASSES = {
     "dpo": ("trl", "DPOConfig"),
     "kto": ("trl", "KTOConfig"),
     "orpo": ("trl.experimental.orpo", "ORPOConfig"),
+    "grpo": ("trl", "GRPOConfig"),
 }
 """Job to the module and class whose keys it passes through."""
 

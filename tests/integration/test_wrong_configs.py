@@ -18,6 +18,7 @@ REPO = Path(__file__).parents[2]
 
 # What each job's file holds before a case adds its own lines, so that these stand on line 4 and after.
 BASE = {
+    "grpo": "model: embedded:smollm2-135m\ndata: rows.jsonl\nrewards: {repetition: {}}\n",
     "sft": "model: embedded:smollm2-135m\ndata: rows.jsonl\nlora: {r: 4}\n",
     "build": "model: embedded:smollm2-135m\nengine: {name: scripted}\ndata: prompts.jsonl\n",
     "eval": "model: embedded:smollm2-135m\nengine: {name: scripted}\ntasks: [longbench_write]\n",
@@ -49,6 +50,12 @@ KEYS = [
     ("sft", "", "seed=3", ["unexpected argument 'seed=3'", "--seed"]),
     ("sft", "trainer: {weight_decay: 0.1}", "", ["sft.yaml:4: key 'trainer' cannot be given", "flat"]),
     ("sft", "hub_token: secret", "", ["hub_token is set", "hf auth login"]),
+    ("grpo", "reward_weights: [1]", "", ["reward_weights is set", "each reward has its own"]),
+    ("grpo", "max_prompt_length: 9", "", ["grpo.yaml:4: unknown key 'max_prompt_length'"]),
+    ("grpo", "shaping: {name: grpo_lamda}", "", ["shaping.name is 'grpo_lamda'", "'grpo_lambda'?"]),
+    ("grpo", "budget: {kind: linear, final: 9}", "", ["budget.num_decays is not set"]),
+    ("grpo", "vllm_server: {devices: '1'}", "", ["vllm_server: there is no CUDA device", "use_vllm: true"]),
+    ("grpo", "rewards: {}", "", ["key 'rewards' is given twice (see line 3)"]),
     ("build", "modle: x", "", ["build.yaml:4: unknown key 'modle'", "did you mean 'model'?"]),
     ("eval", "task: [tlg]", "", ["eval.yaml:4: unknown key 'task'", "did you mean 'tasks'?"]),
 ]  # fmt: skip
