@@ -14,6 +14,7 @@ from lengthwise.report.drawing import FULL_NUMBER, Drawing, page_style, run_colo
 from lengthwise.report.evaluations import Score, Task
 from lengthwise.report.files import mapping, number
 from lengthwise.report.outputs import TOKENS
+from lengthwise.report.rl_curves import OWN_METRICS
 from lengthwise.report.wording import decimal, digits_for, interval, metric_name, whole
 from lengthwise.run_dir import RunDir
 
@@ -130,7 +131,8 @@ def logged_charts(curve: Sequence[Mapping[str, Any]], name: str) -> list[StepCha
     found: dict[str, dict[int, StepPoint]] = {}
     for row in curve:
         for key, value in row.items():
-            if _LOGGED.fullmatch(key) and (estimate := number(value)) is not None:
+            is_own = key.removeprefix("eval_").partition("/")[0] in OWN_METRICS
+            if _LOGGED.fullmatch(key) and not is_own and (estimate := number(value)) is not None:
                 step = int(row["step"])
                 found.setdefault(key, {})[step] = StepPoint(step=step, estimate=estimate)
     charts = []

@@ -137,7 +137,7 @@ def _open(path: Path, *, given: bool) -> Run:
         run.evaluation = read_evaluation(path, problems)
     elif job == "build":
         run.build = read_build(path, manifest, problems)
-    elif job in TRAINING_JOBS or job in ("grpo", "train"):
+    elif job in TRAINING_JOBS or job == "train":
         run.training = read_training(path, manifest, problems)
     return run
 

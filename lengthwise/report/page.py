@@ -19,6 +19,7 @@ from lengthwise.report.drawing import MUTED, PALETTE, run_colour
 from lengthwise.report.findings import Headline, headline
 from lengthwise.report.lineage import NODE_WIDTH, draw
 from lengthwise.report.outputs import Output
+from lengthwise.report.rl_curves import alarm_steps, rl_panels
 from lengthwise.report.settings import package_table, setting_differences, settings_rows
 from lengthwise.report.tables import TaskTable, score_tables
 from lengthwise.report.tradeoff import trade_offs
@@ -135,6 +136,14 @@ def _charts(
             for run in runs
             if run.training is not None
         },
+        "rl_panels": {
+            run.anchor: rl_panels(
+                run.training.curve, str(run.config.get("correctness") or "answer_correct"), f"{run.anchor}-rl"
+            )
+            for run in runs
+            if run.training is not None
+        },
+        "alarms": {run.anchor: alarm_steps(run.training.curve) for run in runs if run.training is not None},
         "logged": {
             run.anchor: logged_charts(run.training.curve, f"{run.anchor}-logged")
             for run in runs
