@@ -10,6 +10,7 @@ command. Rows per step, losses and final weights are compared with those of an u
     python benchmarks/train_resume.py --batching packed
     python benchmarks/train_resume.py --curriculum length_buckets --processes 2
     python benchmarks/train_resume.py --job dpo --processes 2 --batching token_budget
+    python benchmarks/train_resume.py --job grpo
     python benchmarks/train_resume.py --processes 1 --resumed_processes 2
 
 With other processes after the kill the rows of each step stay the same, dealt out anew: no dropout then, float32,
@@ -35,6 +36,8 @@ from typing import Any
 
 import psutil
 
+from posttrain.trainers.rollout_log import read_rollouts
+
 REPO = Path(__file__).resolve().parents[1]
 EPOCHS, STEPS_PER_EPOCH = 2, 8
 ROWS_OF_A_PACK, PACK_TOKENS = 2, 192
@@ -49,7 +52,16 @@ CURRICULA = {
 """The curricula with options under which a small run has several cycles; losses as scores have to be kept."""
 
 
-KINDS = {"sft": "conversations", "dpo": "pairs"}
+ANSWERS = 4
+"""To each prompt of a GRPO run; one prompt of each process a step."""
+GRPO_FLAGS = [
+    '--rewards={"budget_length": {"shape": "log_ratio"}, "repetition": {"weight": 0.5}}',
+    '--budget={"kind": "uniform", "initial": 8, "final": 4}',
+    f"--num_generations={ANSWERS}",
+    "--max_completion_length=16",
+    "--guards.cut_steps=0",
+]
+KINDS = {"sft": "conversations", "dpo": "pairs", "grpo": "prompts"}
 """What a row is, by job."""
 
 
@@ -65,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batching", default="padded", choices=["padded", "token_budget", "packed"], help="batching.name"
     )
-    parser.add_argument("--job", default="sft", choices=["sft", "dpo"])
+    parser.add_argument("--job", default="sft", choices=list(KINDS))
     parser.add_argument("--curriculum", choices=list(CURRICULA), help="curriculum.name; needs no --batching")
     args = parser.parse_args(argv)
     args.resumed_processes = args.resumed_processes or args.processes
@@ -74,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="train_resume_") as scratch:
         figures = measure(Path(scratch), args)
     print(json.dumps(figures))
-    return (
-        0 if figures["same_rows"] and figures["same_losses"] and figures["same_weights"] is not False else 1
-    )
+    same = [figures[name] for name in ("same_rows", "same_losses", "same_weights", "same_answers")]
+    return 1 if False in same else 0
 
 
 def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -84,6 +95,8 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     data = scratch / "rows.jsonl"
     same_layout = args.resumed_processes == args.processes
     number = STEPS_PER_EPOCH * rows_per_step(args) * (ROWS_OF_A_PACK if args.batching == "packed" else 1)
+    if args.job == "grpo":
+        number = number // ANSWERS
     kind = "texts" if args.curriculum == "dataset_decomposition" else KINDS[args.job]
     write_rows(data, number, kind)
     whole, killed = scratch / "whole", scratch / "killed"
@@ -122,13 +135,16 @@ def measure(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         "largest_loss_difference": difference,
         "first_loss": losses[0][1],
         "last_loss": losses[0][len(losses[0])],
+        "same_answers": None
+        if args.job != "grpo"
+        else answers(whole, num_steps) == answers(killed, num_steps),
         "same_weights": weights(whole) == weights(killed) if same_layout else None,
     }
 
 
 def rows_per_step(args: argparse.Namespace) -> int:
-    """Return the rows of one step: two of each process, where the more are at work."""
-    return 2 * max(args.processes, args.resumed_processes)
+    """Return the rows of one step: two of each process, where the more are at work; of GRPO its answers."""
+    return (ANSWERS if args.job == "grpo" else 2) * max(args.processes, args.resumed_processes)
 
 
 def write_rows(file: Path, number: int, kind: str) -> None:
@@ -139,6 +155,8 @@ def write_rows(file: Path, number: int, kind: str) -> None:
         prompt = f"Count to {i + 1}."
         if kind == "texts":  # no two alike, so that each sequence has a name of its own
             lines.append({"text": f"{i} times {count}: {counts[-1 - i]}"})
+        elif kind == "prompts":
+            lines.append({"prompt": prompt})
         elif kind == "pairs":
             lines.append({"prompt": prompt, "chosen": count, "rejected": f"{counts[-1 - i]} and on"})
         else:
@@ -165,7 +183,12 @@ def command(folder: Path, data: Path, args: argparse.Namespace, processes: int) 
         "--gradient_checkpointing=false",
         f"--batching.name={args.batching}",
         *curriculum_flags(args),
-        *([f"--train_sampling_strategy={args.sampling}"] if args.batching == "padded" else []),
+        *(GRPO_FLAGS if args.job == "grpo" else []),
+        *(
+            [f"--train_sampling_strategy={args.sampling}"]
+            if args.batching == "padded" and args.job != "grpo"
+            else []
+        ),
         *([f"--max_length={PACK_TOKENS}"] if args.batching == "packed" else []),
         "--logging_steps=1",
         "--save_steps=2",
@@ -181,6 +204,11 @@ def curriculum_flags(args: argparse.Namespace) -> list[str]:
     flags = [f"--curriculum.name={args.curriculum}"]
     flags += [f"--curriculum.{option}" for option in CURRICULA[args.curriculum]]
     return [*flags, *(["--batching.max_tokens=64"] if args.curriculum == "dataset_decomposition" else [])]
+
+
+def answers(folder: Path, num_steps: int) -> list[Any]:
+    """Return what was written for each step: prompts, budgets, answers, rewards and advantages."""
+    return [read_rollouts(folder, step) for step in range(1, num_steps + 1)]
 
 
 def start(words: Sequence[str]) -> subprocess.Popen[bytes]:
