@@ -197,7 +197,7 @@ COMMANDS = [
     ("sft --dry_run=false", ["--dry_run takes no value, not 'false'"]),
     ("build", ["usage: lengthwise build", "still needed: model"]),
     ("eval --tasks tlg", ["model is missing: give one of model, models and rescore", "lengthwise eval --config"]),
-    ("tarin", ["unknown verb 'tarin'", "there are build, sft, dpo, kto, orpo, eval"]),
+    ("tarin", ["unknown verb 'tarin'", "there are build, sft, dpo, kto, orpo, grpo, eval"]),
     ("evla", ["unknown verb 'evla': did you mean 'eval'?"]),
     ("schema sfft", ["no job 'sfft'", "sft"]),
     ("report nowhere", ["nowhere"]),

@@ -1,11 +1,12 @@
-"""A GRPO training on completions that are given, run on one process or several: `torchrun ... BASE OUT GROUP_SIZE`.
+"""GRPO on completions that are given, run on one process or several: `torchrun ... BASE FOLDER GROUP_SIZE...`.
 
-The first process writes rewards, advantages, what was logged, and the sum of each weight to OUT.
+The first process writes rewards, advantages, what was logged, and the sum of each weight to FOLDER/GROUP_SIZE.json.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,9 @@ class Noted(LengthGRPOTrainer):
         return found
 
 
-def main() -> None:
+def train(base: str, out: Path, group_size: int) -> None:
     """Train two steps."""
-    base, out, group_size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    processes = int(__import__("os").environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     trainer = Noted(
         model=base,
         reward_funcs=[even, length_shaping],
@@ -104,4 +104,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for size in sys.argv[3:]:
+        train(sys.argv[1], Path(sys.argv[2]) / f"{size}.json", int(size))

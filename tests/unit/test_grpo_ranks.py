@@ -17,27 +17,36 @@ from lengthwise.engines.orphans import children_die_with_us
 SCRIPT = Path(__file__).with_name("grpo_on_ranks.py")
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "base")
+GROUP_SIZES = {"whole_groups": 4, "a_group_on_both": 8}
 
 
-def trained(base: Path, folder: Path, processes: int, group_size: int) -> dict[str, Any]:
+def trained(base: Path, folder: Path, processes: int) -> dict[int, Any]:
+    """Return what was trained for each size of a group, on one process or several."""
     folder.mkdir()
-    out = folder / "out.json"
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [sys.executable, *launch, str(SCRIPT), str(base), str(out), str(group_size)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    words = [str(SCRIPT), str(base), str(folder), *map(str, GROUP_SIZES.values())]
     with children_die_with_us():
         done = subprocess.run(
-            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
+            [sys.executable, *(torchrun if processes > 1 else []), *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text())
+    return {size: json.loads((folder / f"{size}.json").read_text()) for size in GROUP_SIZES.values()}
 
 
-@pytest.mark.parametrize("group_size", [4, 8], ids=["whole_groups", "a_group_on_both"])
-def test_two_processes_train_as_one(base, tmp_path, group_size):
-    one, two = (trained(base, tmp_path / f"of_{n}", n, group_size) for n in (1, 2))
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[dict[int, Any], dict[int, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    base = tiny_model(folder / "base")
+    return trained(base, folder / "one", 1), trained(base, folder / "two", 2)
+
+
+@pytest.mark.parametrize("group_size", GROUP_SIZES.values(), ids=GROUP_SIZES.keys())
+def test_two_processes_train_as_one(runs, group_size):
+    one, two = (found[group_size] for found in runs)
     assert len(one["noted"]) == 2
     selected = [line["shaping/selected_frac"] for line in one["logs"] if "shaping/selected_frac" in line]
     assert any(share > 0 for share in selected)
