@@ -20,6 +20,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 import yaml
@@ -41,18 +42,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/budget_control"))
     return parser.parse_args()
-
-
-def slope(budgets: Sequence[int], lengths: Sequence[int]) -> float:
-    """Return the slope of lengths on budgets by least squares.
-
-    Example:
-        >>> slope([8, 16, 24], [4, 8, 12])
-        0.5
-    """
-    mean = sum(budgets) / len(budgets)
-    spread = sum((b - mean) ** 2 for b in budgets)
-    return sum((b - mean) * length for b, length in zip(budgets, lengths, strict=True)) / spread
 
 
 def best_constant(budgets: Sequence[int], cap: int) -> tuple[int, float]:
@@ -109,7 +98,7 @@ def answers(
 
 def measured(name: str, rows: Answers, budgets: Sequence[int]) -> dict[str, Any]:
     """Return the numbers of one model."""
-    slopes = [slope(budgets, [length for length, _ in row]) for row in rows]
+    slopes = [linear_regression(budgets, [length for length, _ in row]).slope for row in rows]
     errors = [
         sum(abs(n - b) / b for b, (n, _) in zip(budgets, row, strict=True)) / len(budgets) for row in rows
     ]

@@ -307,6 +307,24 @@ def _with_entry(base: Any, path: Sequence[str], value: Any, origin: str) -> Loca
     return result
 
 
+def build_choice(kinds: Mapping[str, type[Any]], given: Mapping[str, Any], *, where: str) -> Any:
+    """Return the component that a map chooses by its `name`, built of the map's other entries.
+
+    Args:
+        kinds: the dataclasses by name.
+        given: the map.
+        where: the field that holds it, for messages.
+
+    Raises:
+        ConfigError: an unknown name, or an option that is wrong or another component's.
+    """
+    name = component_name(given, where=where)
+    if name not in kinds:
+        hint = did_you_mean(name, list(kinds)) or f"there are {', '.join(kinds)}"
+        raise ConfigError(f"{where}.name is {name!r}: {hint}")
+    return build_component(kinds[name], given, where=where)
+
+
 def build_component(cls: type[T], mapping: Mapping[str, Any], *, where: str) -> T:
     """Return the config of a component from its map, as strict as a job's.
 

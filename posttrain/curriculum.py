@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from lengthwise.config import ConfigError, build_component, component_name, did_you_mean, option
+from lengthwise.config import build_choice, option
 from posttrain.batching import Batching
 from posttrain.curricula.choices import Odds, OverLong, Preference, Shape, Weighting
 
@@ -153,13 +153,7 @@ def read_curriculum(given: Mapping[str, Any] | None) -> Curriculum | None:
         >>> read_curriculum({"name": "competence_window", "until": 0.4}).until
         0.4
     """
-    if given is None:
-        return None
-    name = component_name(given, where="curriculum")
-    if name not in CURRICULA:
-        hint = did_you_mean(name, list(CURRICULA)) or f"there are {', '.join(CURRICULA)}"
-        raise ConfigError(f"curriculum.name is {name!r}: {hint}")
-    return cast(Curriculum, build_component(CURRICULA[name], given, where="curriculum"))
+    return None if given is None else build_choice(CURRICULA, given, where="curriculum")
 
 
 def check_curriculum(curriculum: Curriculum | None, batching: Batching, trainer: Mapping[str, Any]) -> None:

@@ -150,6 +150,11 @@ def guard_callback(
             if not logs or CUT not in logs:
                 return
             history = [line for line in state.log_history if line.get(CUT) is not None]
+            self.judge_cuts(state, logs, history)
+            self.judge_gap(logs)
+            self.judge_accuracy(state, logs, history)
+
+        def judge_cuts(self, state: Any, logs: dict[str, Any], history: Sequence[dict[str, Any]]) -> None:
             times = steps_cut([line[CUT] for line in history if line["step"] > from_step], guards.cut_frac)
             logs["alarm/cut"] = float(times > 0)
             if times:
@@ -162,6 +167,8 @@ def guard_callback(
                     stop.ask(
                         f"{times} steps in a row had more than {guards.cut_frac:.0%} cut answers: {text}"
                     )
+
+        def judge_gap(self, logs: dict[str, Any]) -> None:
             gap = logs.get(GAP)
             if gap is not None and gap > guards.logp_gap:
                 stop.ask(
@@ -169,6 +176,8 @@ def guard_callback(
                     f"{guards.logp_gap}: its weights are not those that are trained, or it computes in another type; "
                     "see vllm_dtype"
                 )
+
+        def judge_accuracy(self, state: Any, logs: dict[str, Any], history: Sequence[dict[str, Any]]) -> None:
             judged = [
                 line for line in history if line.get(accuracy) is not None and line.get(LENGTH) is not None
             ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from lengthwise.config import ConfigError, build_component, component_name, did_you_mean, option
+from lengthwise.config import build_choice, option
 from posttrain.budget_prompts import SENTENCE, check_sentence
-from posttrain.length_shaping import PAPER_FLOOR, Group, Rounding, Shaped, StdFloor, grpo_lambda, kimi
+from posttrain.length_shaping import Group, Rounding, Shaped, StdFloor, grpo_lambda, kimi
 from posttrain.token_budgets import BudgetSchedule, Kind
 
 Shape = Callable[[Sequence[Group]], Shaped]
@@ -45,14 +45,13 @@ class LambdaOptions:
 
     def shape(self) -> Shape:
         """Return the function of a batch's groups."""
-        floor = StdFloor(frac=self.std_floor_frac, tokens=self.std_floor_tokens)
         return partial(
             grpo_lambda,
             top=self.top,
             alpha=self.alpha,
             rounding=self.rounding,
             least_ratio=self.least_ratio,
-            floor=PAPER_FLOOR if floor == PAPER_FLOOR else floor,
+            floor=StdFloor(frac=self.std_floor_frac, tokens=self.std_floor_tokens),
         )
 
 
@@ -87,13 +86,7 @@ def read_shaping(given: Mapping[str, Any] | None) -> Any:
         >>> read_shaping({"name": "grpo_lambda", "top": 0.3}).top
         0.3
     """
-    if given is None:
-        return None
-    name = component_name(given, where="shaping")
-    if name not in SHAPINGS:
-        hint = did_you_mean(name, list(SHAPINGS)) or f"there are {', '.join(SHAPINGS)}"
-        raise ConfigError(f"shaping.name is {name!r}: {hint}")
-    return build_component(SHAPINGS[name], given, where="shaping")
+    return None if given is None else build_choice(SHAPINGS, given, where="shaping")
 
 
 @dataclass(kw_only=True)
