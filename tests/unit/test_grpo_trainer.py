@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from tiny_grpo import data, shape_with, trained
 from tiny_model import tiny_model
-from transformers import AutoTokenizer, TrainerCallback
-from trl.trainer.grpo_config import GRPOConfig
+from transformers import TrainerCallback
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from posttrain.budget_prompts import PromptBudget
@@ -21,65 +20,15 @@ from posttrain.token_budgets import BudgetSchedule
 from posttrain.trainers.grpo_trainer import LengthGRPOTrainer, length_shaping
 from posttrain.trainers.sorted_split import sorted_split
 
-NUM_GENERATIONS = 4
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("model") / "base")
 
 
-def data(number: int = 8) -> Dataset:
-    return Dataset.from_list(
-        [
-            {"prompt": [{"role": "user", "content": f"Say {i}."}], "answer": str(i), "row": i}
-            for i in range(number)
-        ]
-    )
-
-
 def even(*, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
     """Call a completion right if its length is even: the tiny model gets about half of them right."""
     return [float(sum(ids) % 2 == 0) for ids in completion_ids]
-
-
-def trained(
-    trainer_class: type[GRPOTrainer], base: Path, folder: Path, rewards: list[Any], **options: Any
-) -> Any:
-    """Train a few steps; returns the trainer."""
-    own = {
-        name: options.pop(name)
-        for name in ("shape", "correctness", "budget", "sorts_by_length", "callbacks")
-        if name in options
-    }
-    resume = options.pop("resume_from_checkpoint", None)
-    args: dict[str, Any] = {
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 2,
-        "num_generations": NUM_GENERATIONS,
-        "max_completion_length": 12,
-        "learning_rate": 1e-2,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "seed": 5,
-    }
-    trainer = trainer_class(
-        model=str(base),
-        reward_funcs=rewards,
-        args=GRPOConfig(output_dir=str(folder), **args | options),
-        train_dataset=data(),
-        eval_dataset=data(4),
-        processing_class=AutoTokenizer.from_pretrained(base),
-        **own,
-    )
-    trainer.train(resume_from_checkpoint=resume)
-    return trainer
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -89,10 +38,6 @@ def weights(trainer: Any) -> dict[str, torch.Tensor]:
 def differ(a: Any, b: Any) -> list[str]:
     first, second = weights(a), weights(b)
     return [name for name in first if not first[name].equal(second[name])]
-
-
-def shape_with(top: float) -> Any:
-    return lambda groups: grpo_lambda(groups, top=top)
 
 
 def test_lambda_0_is_trls_grpo_to_the_bit(base, tmp_path):
