@@ -234,6 +234,7 @@ class GRPOJob(TrainJob):
         """Return the plan with no more context for vLLM than is needed; refuses prompts that fill no generation."""
         layout: Any = plan.layout
         layout.check()
+        self.notes(plan)  # refuses on all processes what the header would refuse on the first
         sets = [plan.data, *([plan.eval_data] if plan.eval_data else [])]
         for data in sets:
             check_columns(self.chosen_rewards, data)
@@ -245,6 +246,12 @@ class GRPOJob(TrainJob):
         if trl.use_vllm and trl.vllm_max_model_length is None:
             trl.vllm_max_model_length = max(data.longest for data in sets) + trl.max_completion_length
         return plan
+
+    def notes(self, plan: Plan) -> list[str]:
+        """Return a warning where a generation has too few prompts for shaping to choose among them."""
+        shaping, layout = read_shaping(self.shaping), plan.layout
+        assert isinstance(layout, GenerationLayout)
+        return [] if shaping is None else shaping.check_groups(layout.prompts_per_generation)
 
     def prepare(
         self, sources: Sequence[DataSource], tokenizer: PreTrainedTokenizerBase, max_length: int

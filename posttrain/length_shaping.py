@@ -58,6 +58,20 @@ def correct_ratio(group: Group) -> float | None:
     return sum(rollout.is_right for rollout in judged) / len(judged)
 
 
+def num_selected(num_groups: int, top: float, rounding: Rounding = "ceil") -> int:
+    """Return how many groups of a batch are its top λ; the paper does not say how λ · n becomes a number.
+
+    Example:
+        >>> [num_selected(3, 0.2, rounding) for rounding in ("ceil", "floor", "round")]
+        [1, 0, 1]
+    """
+    share = top * num_groups
+    # 0.1 * 30 is 3.0000000000000004
+    return {"ceil": math.ceil(share - 1e-9), "floor": math.floor(share + 1e-9), "round": round(share)}[
+        rounding
+    ]
+
+
 def select_top(
     ratios: Sequence[float | None], top: float, *, rounding: Rounding = "ceil", least_ratio: float = 0.0
 ) -> list[bool]:
@@ -78,11 +92,7 @@ def select_top(
     """
     if not 0 <= top <= 1:
         raise ValueError(f"lambda is {top}: it must lie between 0 and 1")
-    share = top * len(ratios)
-    # 0.1 * 30 is 3.0000000000000004
-    number = {"ceil": math.ceil(share - 1e-9), "floor": math.floor(share + 1e-9), "round": round(share)}[
-        rounding
-    ]
+    number = num_selected(len(ratios), top, rounding)
     order = sorted(
         range(len(ratios)), key=lambda i: -1.0 if (ratio := ratios[i]) is None else ratio, reverse=True
     )

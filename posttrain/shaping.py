@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from lengthwise.config import build_choice, option
+from lengthwise.config import ConfigError, build_choice, option
 from posttrain.budget_prompts import SENTENCE, check_sentence
-from posttrain.length_shaping import Group, Rounding, Shaped, StdFloor, grpo_lambda, kimi
+from posttrain.length_shaping import Group, Rounding, Shaped, StdFloor, grpo_lambda, kimi, num_selected
 from posttrain.token_budgets import BudgetSchedule, Kind
 
 Shape = Callable[[Sequence[Group]], Shaped]
@@ -43,6 +43,27 @@ class LambdaOptions:
         if self.std_floor_frac < 0 or self.std_floor_tokens < 0:
             raise ValueError("std_floor_frac and std_floor_tokens must not be below 0")
 
+    def check_groups(self, number: int) -> list[str]:
+        """Return a warning where a generation has too few groups for the top λ of them to be that share.
+
+        Raises:
+            ConfigError: the top λ would be none of the groups, or all of them.
+        """
+        selected = num_selected(number, self.top, self.rounding)
+        said = (
+            f"shaping.top is {self.top:g}, and a generation has {number} prompt{'s' if number > 1 else ''}, of which "
+            f"{selected} would be penalised"
+        )
+        remedy = (
+            "raise gradient_accumulation_steps or per_device_train_batch_size, lower num_generations, or set "
+            "shaping.top to what you mean"
+        )
+        if 0 < self.top < 1 and selected in (0, number):
+            raise ConfigError(f"{said}: too few prompts for a choice among them; {remedy}")
+        if abs(selected - self.top * number) > 0.5 * self.top * number:
+            return [f"WARNING     {said}, {selected / number:.0%}: {remedy}"]
+        return []
+
     def shape(self) -> Shape:
         """Return the function of a batch's groups."""
         return partial(
@@ -67,6 +88,10 @@ class KimiOptions:
             raise ValueError(
                 f"weight is {self.weight}: it must be above 0, and below 2, or a wrong answer could be worth more"
             )
+
+    def check_groups(self, number: int) -> list[str]:
+        """Return nothing: every group is shaped by itself."""
+        return []
 
     def shape(self) -> Shape:
         """Return the function of a batch's groups."""

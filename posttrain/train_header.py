@@ -51,6 +51,7 @@ def header(job: TrainJob, plan: Plan) -> list[str]:
             else []
         ),
         *_batches(job, plan),
+        *job.notes(plan),
         str(plan.attention),
         f"start       {f'from {plan.checkpoint}' if plan.checkpoint else 'at step 0'}",
         *([f"evaluates   each checkpoint as {job.length_eval.config} says"] if job.length_eval else []),

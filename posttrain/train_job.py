@@ -203,6 +203,10 @@ class TrainJob(ABC):
         """Return the plan with the arguments that depend on the data; refuses what does not fit it."""
         return plan
 
+    def notes(self, plan: Plan) -> list[str]:
+        """Return what else is to be known of the plan before it begins, in lines of the header."""
+        return []
+
     def beside(self, plan: Plan) -> AbstractContextManager[None]:
         """Return what runs beside the training, on its first process."""
         return nullcontext()

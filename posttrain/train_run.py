@@ -41,6 +41,16 @@ def train(job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[D
     if _is_main():
         clear_leftovers(folder)
     run = RunDir.open_for(job.VERB, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
+    try:
+        return _train_in(run, job, sources, eval_sources)
+    finally:
+        run.close()
+
+
+def _train_in(
+    run: RunDir, job: TrainJob, sources: Sequence[DataSource], eval_sources: Sequence[DataSource]
+) -> int:
+    folder = run.path
     plan = plan_training(job, folder, sources, eval_sources, keeps_rows=True)
     plan = replace(
         plan,

@@ -214,6 +214,8 @@ def test_too_many_cut_answers_end_the_training_with_a_reason(flags, tmp_path, ca
           "--correctness=answer_correct"], "9 of 9 rows have none"),
         (["--rewards={soft_overlong: {limit: 10, buffer: 20}}"], "buffer is 20"),
         (["--shaping={name: kimi, weight: 4}"], "weight is 4"),
+        (["--shaping={name: grpo_lambda, top: 0.2, rounding: floor}"], "of which 0 would be penalised"),
+        (["--gradient_accumulation_steps=1"], "a generation has 1 prompt, of which 1 would be penalised"),
         (["--budget={kind: constant, initial: 8, at_evaluation: 0}"], "at_evaluation is 0"),
         (["--stages={lengths: [16, 24]}"], "max_completion_length and stages are both set"),
         (["--stages={lengths: [24, 16]}"], "write at least two lengths, ascending"),
@@ -224,6 +226,17 @@ def test_too_many_cut_answers_end_the_training_with_a_reason(flags, tmp_path, ca
 def test_what_would_fail_late_is_refused_at_once(flags, capsys, more, message):
     assert grpo.main([*flags("run", *more), "--dry_run"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_too_few_prompts_for_lambda_are_warned_of(flags, capsys):
+    assert grpo.main([*flags("run", "--shaping={name: grpo_lambda, top: 0.2}"), "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "WARNING     shaping.top is 0.2, and a generation has 2 prompts, of which 1 would be penalised, 50%"
+        in said
+    )
+    assert grpo.main([*flags("run"), "--dry_run"]) == 0
+    assert "WARNING" not in capsys.readouterr().out
 
 
 def test_rows_of_an_evaluation_are_looked_at_too(flags, tmp_path, capsys):
@@ -258,7 +271,7 @@ def test_an_evaluation_states_the_last_budget_and_is_not_shaped(flags, tmp_path)
 
 
 def test_several_generations_of_a_step_are_all_kept(flags, tmp_path):
-    assert grpo.main(flags("run", "--steps_per_generation=1", "--max_steps=2")) == 0
+    assert grpo.main(flags("run", "--steps_per_generation=1", "--max_steps=2", "--shaping=null")) == 0
     for step in (1, 2):
         rows = read_rollouts(tmp_path / "run", step)
         assert len(rows) == 8 and len({row["row_id"] for row in rows}) == 2
