@@ -22,6 +22,7 @@ from functools import partial
 from data_builders import agent_write_prompts as prompts
 from data_builders.agent_write_config import Config
 from data_builders.agent_write_draft import Draft, Unfit
+from data_builders.gates import length_score
 from data_builders.plan_parsing import given_plan, parse_plan
 from data_builders.plans import (
     Plan,
@@ -308,17 +309,3 @@ def gate(draft: Draft, config: Config) -> None:
     failed = [f for f in draft.filters if f["verdict"] == "rejected"]
     if failed:
         raise Unfit(f"final: {failed[0]['name']}", "; ".join(f"{f['name']} {f['value']}" for f in failed))
-
-
-def length_score(target: LengthTarget, words: int) -> float:
-    """Return S_l against the nearest length that fulfils `target`.
-
-    Example:
-        >>> length_score(LengthTarget(min=1000, relation="at_least"), 1600)
-        100.0
-        >>> round(length_score(LengthTarget.about(1000), 1600), 3)
-        80.0
-    """
-    nearest = max(words, target.min or words)
-    nearest = min(nearest, target.max or nearest)
-    return longbench_length_score(max(1, nearest), words)

@@ -18,7 +18,11 @@ class BuildConfig(Limits):
     builder: dict[str, Any] = option(
         default_factory=lambda: {"name": "agent_write"}, help="{name: agent_write, its options}"
     )
-    model: str = option(help="embedded:smollm2-135m, a folder, or a hub id; roles may name others")
+    model: str | None = option(
+        None,
+        help="embedded:smollm2-135m, a folder, or a hub id; roles may name others; null for a builder that asks no "
+        "model",
+    )
     adapter: str | None = option(None, help="LoRA adapter on the model: a folder or hub id")
     engine: dict[str, Any] = option(
         default_factory=lambda: {"name": "vllm"},

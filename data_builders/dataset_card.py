@@ -38,7 +38,7 @@ def dataset_card(
         counts: inputs, kept, rejected, failed and what else was counted.
         reasons: rejected and failed inputs by reason.
         words: `cjk_alpha` words of every kept row.
-        tokens: generated tokens of every kept row's text.
+        tokens: generated tokens of every kept row's text, where they are known.
         languages: kept rows by language.
         length_scores: S_l of the kept rows that have a stated length.
         usage: tokens and calls of the whole run, refused rows included.
@@ -48,8 +48,7 @@ def dataset_card(
     parts = [
         _front_matter(name, languages, len(words)),
         f"# {name}\n",
-        f"{len(words)} rows written by {_and(sorted(set(models.values())))} with the builder `{builder}` of "
-        f"Lengthwise from the prompts of {data}. `data.jsonl` holds each row with its whole provenance; "
+        f"{_made(models, builder, data, len(words))} `data.jsonl` holds each row with its whole provenance; "
         "`data.parquet` holds the same rows, the provenance as JSON text. Train on the column `messages`.\n",
         "## Counts\n",
         _table(("", "rows"), counts.items()),
@@ -59,16 +58,30 @@ def dataset_card(
         _table(("reason", "rows"), sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if reasons
         else "No row was refused.\n",
-        "## Cost\n",
-        _table(("", "tokens"), _costs(usage, cost_usd, len(words))),
+        *(["## Cost\n", _table(("", "tokens"), _costs(usage, cost_usd, len(words)))] if models else []),
         "## Made with\n",
         _table(("", ""), [*((f"{role} model", model) for role, model in models.items()), *facts.items()]),
         "## Licence\n",
-        "The texts are the output of the models above: the terms of those models decide what the rows may be "
-        "used for, and some forbid training other models. The prompts keep the licence of their source. The "
-        "texts were checked for form (length, repetition, language, ending), not for facts.\n",
+        (_MODELS_TERMS if models else "Each row keeps the licence of its source. ")
+        + "The texts were checked for "
+        "form (length, repetition, language, ending), not for facts.\n",
     ]
     return "\n".join(parts)
+
+
+_MODELS_TERMS = (
+    "The texts are the output of the models above: the terms of those models decide what the rows may be used for, and "
+    "some forbid training other models. The prompts keep the licence of their source. "
+)
+
+
+def _made(models: Mapping[str, str], builder: str, data: str, num_rows: int) -> str:
+    if not models:
+        return f"{num_rows} rows of {data} that the builder `{builder}` of Lengthwise let pass."
+    return (
+        f"{num_rows} rows written by {_and(sorted(set(models.values())))} with the builder `{builder}` of Lengthwise "
+        f"from the prompts of {data}."
+    )
 
 
 def histogram(values: Sequence[int], bins: Sequence[int] = BINS) -> str:
@@ -126,8 +139,8 @@ def _lengths(words: Sequence[int], tokens: Sequence[int], length_scores: Sequenc
     if not words:
         return "No row was kept.\n"
     facts = [
-        f"words (`cjk_alpha`): median {_median(words):,.0f}, shortest {min(words):,}, longest {max(words):,};"
-        f" tokens: median {_median(tokens):,.0f}, {sum(tokens):,} in all"
+        f"words (`cjk_alpha`): median {_median(words):,.0f}, shortest {min(words):,}, longest {max(words):,}"
+        + (f"; tokens: median {_median(tokens):,.0f}, {sum(tokens):,} in all" if tokens else "")
     ]
     if length_scores:
         mean = sum(length_scores) / len(length_scores)

@@ -24,7 +24,8 @@ class Tally:
     def add(self, record: Mapping[str, Any]) -> None:
         """Note one kept row."""
         self.words.append(record["length"]["words_longbench"])
-        self.tokens.append(record["length"]["tokens"])
+        if record["length"]["tokens"] is not None:
+            self.tokens.append(record["length"]["tokens"])
         self.languages[record.get("language", "other")] += 1
         score = record["scores"].get("s_l")
         if score is not None:
@@ -92,11 +93,17 @@ def bare_record(sample: Sample, detail: str | None = None) -> dict[str, Any]:
     """Return what is known of a sample that the builder said nothing of."""
     record: dict[str, Any] = {
         "id": sample.id,
-        "messages": [m.to_dict() for m in sample.messages],
+        "messages": turns(sample),
         "source": dict(sample.metadata),
         "lineage": list(sample.lineage),
     }
     return record if detail is None else {**record, "detail": detail}
+
+
+def turns(sample: Sample) -> list[dict[str, str]]:
+    """Return the turns of a sample, and of a finished row its answer."""
+    answer = [] if sample.completion is None else [{"role": "assistant", "content": sample.completion}]
+    return [*(message.to_dict() for message in sample.messages), *answer]
 
 
 def to_line(record: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ where it stopped.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from data_builders.build_config import BuildConfig
 from data_builders.dataset_card import dataset_card
 from data_builders.roles import RoleSpec, open_engines, role_specs
 from data_builders.rows import Tally, bare_record, write_parquet
-from data_builders.sources import Columns, Source, duplicate_prompts, limited, read_source
+from data_builders.sources import DUPLICATE, Columns, Refusal, Source, duplicate_prompts, limited, read_source
 from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
 from lengthwise.config import (
+    ConfigError,
     build_component,
     component_name,
     config_to_dict,
@@ -41,7 +43,7 @@ from lengthwise.outcomes import Counts, Outcome, Rejected
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample, digest
 from lengthwise.rows import BAD_ROW
-from lengthwise.run_dir import RunDir, atomic_write, git_commit, run_folder
+from lengthwise.run_dir import InputFile, RunDir, atomic_write, git_commit, run_folder
 from lengthwise.workflow import run_async, run_samples
 
 PACKAGE = "data_builders"
@@ -57,11 +59,7 @@ def _job(argv: Sequence[str] | None) -> int:
     name = component_name(config.builder, where="builder")
     builder = load_plugin(PACKAGE, name, wanted="build")
     method = build_component(builder.Config, config.builder, where="builder")
-    specs = role_specs(
-        RoleSpec(model=config.model, adapter=config.adapter, engine=config.engine),
-        config.roles,
-        getattr(builder, "ROLES", ("model",)),
-    )
+    specs = _specs(config, name, getattr(builder, "ROLES", ("model",)))
     engines = open_engines(specs)
     for engine in engines.values():
         require(engine, getattr(builder, "REQUIRES", frozenset()), f"builder {name}")
@@ -69,6 +67,7 @@ def _job(argv: Sequence[str] | None) -> int:
     source = read_source(
         config.data,
         Columns(prompt=config.prompt_column, id=config.id_column, length=config.length_column),
+        with_answers=getattr(builder, "WITH_ANSWERS", False),
         on_bad_row=config.on_bad_row,
         split=config.split,
         subset=config.subset,
@@ -77,7 +76,7 @@ def _job(argv: Sequence[str] | None) -> int:
     samples = limited(source.samples, config.limit, config.seed)
     if is_dry_run(argv):
         run = RunDir.check("build", folder, config)
-        return _dry_run(run, name, specs, source, samples, _duplicates(samples, method))
+        return _dry_run(run, name, specs, source, samples, _refused(builder, samples, method))
     run = RunDir.open_for("build", folder, config)
     build = Build(
         config=config,
@@ -97,8 +96,32 @@ def _job(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _duplicates(samples: Sequence[Sample], method: Any) -> dict[str, str]:
-    """Return the samples that ask what an earlier one asked; given plans and material belong to the question."""
+def _specs(config: BuildConfig, builder: str, roles: Sequence[str]) -> dict[str, RoleSpec]:
+    """Return who plays the roles of a builder; one without roles asks no model.
+
+    Raises:
+        ConfigError: a model is missing, or would not be asked.
+    """
+    if not roles:
+        for key in ("model", "adapter", "roles"):
+            if getattr(config, key):
+                raise ConfigError(f"{key} is set, but builder {builder} asks no model: leave it out")
+        return {}
+    if config.model is None:
+        raise ConfigError(
+            f"model is not set, and builder {builder} asks one: set model, as in {BuildConfig.EXAMPLE}"
+        )
+    default = RoleSpec(model=config.model, adapter=config.adapter, engine=config.engine)
+    return role_specs(default, config.roles, roles)
+
+
+def _refused(builder: ModuleType, samples: Sequence[Sample], method: Any) -> dict[str, Refusal]:
+    """Return the samples refused at once: by the builder's own rule, else those that ask what was asked before.
+
+    Given plans and material belong to the question.
+    """
+    if hasattr(builder, "refused"):
+        return builder.refused(samples, method)
     columns = (getattr(method, "plan_column", None), getattr(method, "context_column", None))
     return duplicate_prompts(samples, *columns)
 
@@ -109,7 +132,7 @@ def _dry_run(
     specs: Mapping[str, RoleSpec],
     source: Source,
     samples: Sequence[Sample],
-    repeats: Mapping[str, str],
+    refused: Mapping[str, Refusal],
 ) -> int:
     """Say what the run would do; nothing was loaded, nothing is written."""
     check_models((spec.model, spec.adapter, spec.engine) for spec in specs.values())
@@ -117,12 +140,17 @@ def _dry_run(
     for role, spec in specs.items():
         print(f"model       {role}: {spec.full_name} through {spec.engine.get('name', 'vllm')}")
     print(
-        f"rows        {len(source.samples):,} read, {len(samples):,} taken, {len(repeats):,} of them duplicates, "
-        f"to be rejected; {asked_words(samples)}\n"
-        f"calls       {builder} decides: at least one a row\n"
+        f"rows        {len(source.samples):,} read, {len(samples):,} taken, {len(refused):,} of them to be rejected "
+        f"({_counted(refused)}); {asked_words(samples)}\n"
+        f"calls       {f'{builder} decides: at least one a row' if specs else 'none'}\n"
         "dry run     nothing was written"
     )
     return 0
+
+
+def _counted(refused: Mapping[str, Refusal]) -> str:
+    counts = Counter(refusal.reason for refusal in refused.values())
+    return ", ".join(f"{number:,} {reason}" for reason, number in counts.most_common()) or "none"
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -144,8 +172,8 @@ class Build:
 
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
-        repeats = _duplicates(self.samples, self.method)
-        keys = {sample.id: row_key(sample, repeats.get(sample.id)) for sample in self.samples}
+        refused = _refused(self.builder, self.samples, self.method)
+        keys = {sample.id: row_key(sample, refused.get(sample.id)) for sample in self.samples}
         bad_rows = {digest(row.to_dict()): row for row in self.source.bad_rows}
         journal = Journal(self.run.file("journal.jsonl"))
         meter = Meter(usage=journal.usage, num_calls=journal.num_calls, limits=self.config)
@@ -158,13 +186,13 @@ class Build:
                 for key, row in bad_rows.items():
                     if not rows.has_ended(key):
                         rows.add(key, "rejected", BAD_ROW, row.to_dict())
-                await self._make_rows(rows, keys, repeats, journal, meter)
+                await self._make_rows(rows, keys, refused, journal, meter)
         finally:
             journal.close()
         inputs = [*bad_rows, *keys.values()]
         rows.counts(list(keys.values())).refuse_total_failure()
         rows.finish(inputs)
-        self._finish(rows.counts(inputs), identities, meter, num_duplicates=len(repeats))
+        self._finish(rows.counts(inputs), identities, meter)
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         """Start each engine once (roles may share one); they are stopped when `stack` closes."""
@@ -175,7 +203,7 @@ class Build:
         self,
         rows: WrittenRows,
         keys: Mapping[str, str],
-        repeats: Mapping[str, str],
+        refused: Mapping[str, Refusal],
         journal: Journal,
         meter: Meter,
     ) -> None:
@@ -186,8 +214,9 @@ class Build:
         """
 
         async def worker(sample: Sample) -> Outcome:
-            if sample.id in repeats:
-                return Rejected("duplicate prompt", bare_record(sample, f"as {repeats[sample.id]}"))
+            if sample.id in refused:
+                reason, detail = refused[sample.id]
+                return Rejected(reason, bare_record(sample, detail))
             callers = {
                 role: Caller(
                     engine=engine,
@@ -216,9 +245,7 @@ class Build:
             limit.how_far = rows.counts(list(keys.values())).how_far(len(self.samples))
             raise
 
-    def _finish(
-        self, counts: Counts, identities: Mapping[str, str], meter: Meter, *, num_duplicates: int
-    ) -> None:
+    def _finish(self, counts: Counts, identities: Mapping[str, str], meter: Meter) -> None:
         """Write Parquet, card and manifest; the counts must add up first."""
         num_bad = len(self.source.bad_rows)
         num_inputs = len(self.samples) + num_bad
@@ -233,7 +260,7 @@ class Build:
         numbers = {
             "inputs": num_inputs,
             **ends,
-            "duplicate_prompts": num_duplicates,
+            "duplicate_prompts": counts.reasons.get(DUPLICATE, 0),
             "renamed_ids": self.source.num_renamed,
             "bad_rows": num_bad,
             "rows_in_source": len(self.source.samples) + num_bad,
@@ -242,13 +269,13 @@ class Build:
         cost = meter.cost_dict(counts.kept)
         self.run.finish(
             seed=self.config.seed,
-            inputs=self.source.inputs,
+            inputs=[*self.source.inputs, *_also_read(self.builder, self.method)],
             outputs=["data.jsonl", "data.parquet", "dropped.jsonl", "README.md"],
             parents=self.source.parents,
             counts={**numbers, "reasons": reasons},
             usage=meter.to_dict(),
             extra={
-                "model": {"name": self.config.model, "identity": next(iter(identities.values()))},
+                **self._model(identities),
                 "roles": {
                     role: {"model": spec.full_name, "identity": identities[role]}
                     for role, spec in self.specs.items()
@@ -259,6 +286,12 @@ class Build:
         )
         print(f"{self.run.path}: {counts} of {counts.total}; {meter.summary(counts.kept, 'kept row')}")
         _warn_of_little(self.run, counts, reasons, self.config.min_kept_frac)
+
+    def _model(self, identities: Mapping[str, str]) -> dict[str, Any]:
+        """Return the manifest's entry of the model, where one was asked."""
+        if not identities:
+            return {}
+        return {"model": {"name": self.config.model, "identity": next(iter(identities.values()))}}
 
     def _write_card(
         self, tally: Tally, numbers: Mapping[str, int], reasons: Mapping[str, int], meter: Meter
@@ -281,6 +314,11 @@ class Build:
             facts={"seed": self.config.seed, "commit of Lengthwise": git_commit() or "unknown"},
         )
         atomic_write(self.run.file("README.md"), card)
+
+
+def _also_read(builder: ModuleType, method: Any) -> list[InputFile]:
+    """Return the files that a builder read beside the data."""
+    return builder.inputs(method) if hasattr(builder, "inputs") else []
 
 
 def _warn_of_little(run: RunDir, counts: Counts, reasons: Mapping[str, int], min_kept_frac: float) -> None:

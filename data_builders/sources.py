@@ -6,17 +6,19 @@ All samples of a source are held in memory: a few hundred bytes a row beside the
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lengthwise.config import did_you_mean
-from lengthwise.records import Sample, digest, sample_id, unique_ids
+from lengthwise.records import LengthTarget, Sample, digest, sample_id, unique_ids
 from lengthwise.row_files import read_rows
+from lengthwise.row_formats import read_row
 from lengthwise.row_sources import find_rows
 from lengthwise.row_values import length_target, prompt_turns, row_id, shown_keys, without_nan
-from lengthwise.rows import BadRow, BadRowPolicy, accepted, converted
+from lengthwise.rows import BadRow, BadRowPolicy, Row, accepted, converted
 from lengthwise.run_dir import InputFile
 
 SHIPPED = Path(__file__).parent / "prompts" / "writing_instructions.jsonl"
@@ -55,6 +57,7 @@ def read_source(
     data: str | None,
     columns: Columns,
     *,
+    with_answers: bool = False,
     on_bad_row: BadRowPolicy = "raise",
     split: str = "train",
     subset: str | None = None,
@@ -67,6 +70,8 @@ def read_source(
     Args:
         data: a file, a folder, a build run, a hub id (owner/name), or None for the shipped instructions.
         columns: the columns with a meaning.
+        with_answers: whether the rows are finished conversations, in any shape that training takes, of which the
+            last turn is the sample's `completion`.
         on_bad_row: what to do about rows that cannot be used.
         split: split of a hub data set.
         subset: configuration of a hub data set.
@@ -76,7 +81,8 @@ def read_source(
         ConfigError: nothing there, no usable row, or bad rows, named by file and line, that may not be dropped.
     """
     found = find_rows(str(SHIPPED) if data is None else data, split=split, subset=subset, revision=revision)
-    rows = converted(read_rows(found), lambda row: _sample(row.values, columns))
+    read = partial(_answered if with_answers else _sample, columns=columns)
+    rows = converted(read_rows(found), read)
     samples, bad_rows = accepted(rows, on_bad_row, data=found.name)
     unique, num_renamed = unique_ids(samples)
     return Source(
@@ -97,32 +103,44 @@ def limited(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sam
     return [samples[index] for index in sorted(order[:limit])]
 
 
-def duplicate_prompts(samples: Iterable[Sample], *columns: str | None) -> dict[str, str]:
-    """Return the id of every sample that asks exactly what an earlier one asked, with the earlier one's id.
+class Refusal(NamedTuple):
+    """Why a sample is refused before anything is made of it."""
+
+    reason: str
+    """One of few: they are counted."""
+    detail: str
+
+
+DUPLICATE = "duplicate prompt"
+
+
+def duplicate_prompts(samples: Iterable[Sample], *columns: str | None) -> dict[str, Refusal]:
+    """Return the id of every sample that asks exactly what an earlier one asked.
 
     Args:
         samples: in the order that decides which one is first.
         *columns: metadata that belongs to the question (a given plan, material).
     """
     first: dict[bytes, str] = {}
-    repeats: dict[str, str] = {}
+    repeats: dict[str, Refusal] = {}
     for sample in samples:
         parts = [[m.to_dict() for m in sample.messages], sample.length and sample.length.to_dict()]
         parts += [sample.metadata.get(column) for column in columns if column]
         key = bytes.fromhex(digest(parts))  # not the text, which would be in memory twice
         if key in first:
-            repeats[sample.id] = first[key]
+            repeats[sample.id] = Refusal(DUPLICATE, f"as {first[key]}")
         else:
             first[key] = sample.id
     return repeats
 
 
-def _sample(row: Mapping[str, Any], columns: Columns) -> Sample:
+def _sample(given: Row, columns: Columns) -> Sample:
     """Return a row as a sample.
 
     Raises:
         ValueError: saying which column is wrong.
     """
+    row = given.values
     prompt = columns.prompt
     if prompt == DEFAULT_PROMPT and row.get(prompt) is None and row.get("messages") is not None:
         prompt = "messages"
@@ -133,16 +151,66 @@ def _sample(row: Mapping[str, Any], columns: Columns) -> Sample:
         messages = prompt_turns(row[prompt])
     except ValueError as error:
         raise ValueError(f"column {prompt!r} {error}") from None
-    try:
-        length = length_target(row.get(columns.length)) if columns.length else None
-    except ValueError as error:
-        raise ValueError(f"column {columns.length!r}: {error}; `length_column: null` ignores it") from None
-    lineage = row.get("lineage")
-    rest = {key: value for key, value in row.items() if key not in (prompt, columns.id, columns.length)}
     return Sample(
         id=(row_id(row.get(columns.id)) if columns.id else None) or sample_id(messages),
         messages=messages,
-        length=length,
-        metadata=without_nan(rest),
-        lineage=tuple(str(entry) for entry in lineage) if isinstance(lineage, list) else (),
+        length=_length(row, columns),
+        metadata=_rest(row, columns, {prompt}),
+        lineage=_lineage(row),
     )
+
+
+_CONVERSATION = frozenset(
+    (
+        "messages",
+        "prompt",
+        "completion",
+        "conversations",
+        "instruction",
+        "input",
+        "output",
+        "history",
+        "system",
+    )
+)
+"""Columns that a finished conversation may stand in."""
+
+
+def _answered(given: Row, columns: Columns) -> Sample:
+    """Return a row of a finished data set as a sample with its answer.
+
+    Raises:
+        ValueError: it is no conversation, or ends without an answer, or has a wrong length.
+    """
+    row, messages = given.values, read_row(given).messages
+    *asked, answer = messages
+    if answer.role != "assistant":
+        raise ValueError("its last turn is no answer of the assistant")
+    length, rest = row.get(columns.length or ""), dict(_rest(row, columns, _CONVERSATION))
+    if isinstance(length, Mapping) and isinstance(length.get("tokens"), int):  # as our builds have it
+        rest.setdefault("num_tokens", length["tokens"])
+    return Sample(
+        id=(row_id(row.get(columns.id)) if columns.id else None) or sample_id(messages),
+        messages=tuple(asked),
+        completion=answer.content,
+        length=_length(row, columns),
+        metadata=rest,
+        lineage=_lineage(row),
+    )
+
+
+def _length(row: Mapping[str, Any], columns: Columns) -> LengthTarget | None:
+    try:
+        return length_target(row.get(columns.length)) if columns.length else None
+    except ValueError as error:
+        raise ValueError(f"column {columns.length!r}: {error}; `length_column: null` ignores it") from None
+
+
+def _rest(row: Mapping[str, Any], columns: Columns, without: Collection[str]) -> Mapping[str, Any]:
+    taken = {columns.id, columns.length, *without}
+    return without_nan({key: value for key, value in row.items() if key not in taken})
+
+
+def _lineage(row: Mapping[str, Any]) -> tuple[str, ...]:
+    lineage = row.get("lineage")
+    return tuple(str(entry) for entry in lineage) if isinstance(lineage, list) else ()

@@ -144,12 +144,12 @@ class WrittenRows:
         return row
 
 
-def row_key(sample: Sample, first: str | None) -> str:
+def row_key(sample: Sample, refusal: Sequence[str] | None) -> str:
     """Return the digest of what decides a sample's row besides config, code and weights.
 
     Args:
         sample: the input.
-        first: id of the earlier sample that asks the same, or None.
+        refusal: why it is refused before anything is made of it, or None.
     """
     return digest(
         [
@@ -158,7 +158,8 @@ def row_key(sample: Sample, first: str | None) -> str:
             sample.length and sample.length.to_dict(),
             dict(sample.metadata),
             list(sample.lineage),
-            first,
+            sample.completion,
+            refusal and list(refusal),
         ]
     )
 

@@ -52,9 +52,9 @@ def texts_of(value: Any) -> Iterator[str]:
             yield from texts_of(item)
 
 
-def _ngrams(words: list[str], n: int) -> Iterator[int]:
-    """Yield the hash of each n-gram: 64 bits, so that two different ones are practically never equal."""
-    return map(hash, zip(*(islice(words, i, None) for i in range(n)), strict=False))
+def _ngrams(words: list[str], n: int) -> set[int]:
+    """Return the hash of each n-gram: 64 bits, so that two different ones are practically never equal."""
+    return set(map(hash, zip(*(islice(words, i, None) for i in range(n)), strict=False)))
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ class OverlapIndex:
     """Prompts that are the whole of some text of a row."""
     _whole: dict[int, list[Hashable]] = field(default_factory=dict)
     _prompts: dict[Hashable, list[int]] = field(default_factory=dict)
-    _wanted: set[int] = field(default_factory=set)
+    _wanted: dict[int, list[Hashable]] = field(default_factory=dict)
     _seen: set[int] = field(default_factory=set)
 
     def add_prompt(self, key: Hashable, variants: Iterable[str]) -> None:
@@ -92,21 +92,42 @@ class OverlapIndex:
                 continue
             self._whole.setdefault(hash(tuple(words)), []).append(key)
             if number == 0:
-                self._prompts[key] = list(set(_ngrams(words, self.n)))
-                self._wanted.update(self._prompts[key])
+                self._prompts[key] = list(_ngrams(words, self.n))
+                for gram in self._prompts[key]:
+                    self._wanted.setdefault(gram, []).append(key)
 
     def see_row(self, row: Any) -> None:
         """Look for the prompts in all texts of one training row."""
         for text in texts_of(row):
             words = words_of(text)
             self.verbatim.update(self._whole.get(hash(tuple(words)), ()))
-            self._seen.update(self._wanted.intersection(_ngrams(words, self.n)))
+            self._seen.update(self._wanted.keys() & _ngrams(words, self.n))
+
+    def prompts_in(self, row: Any) -> set[Hashable]:
+        """Return the prompts that stand in one row: verbatim as a text of it, or with `min_frac` of their n-grams.
+
+        What `see_row` noted does not matter, and nothing is noted.
+
+        Example:
+            >>> index = OverlapIndex(n=3)
+            >>> index.add_prompt("p1", ["Name the tallest mountain."])
+            >>> index.prompts_in({"prompt": "Please name the tallest mountain of Wales"})
+            {'p1'}
+        """
+        found: set[Hashable] = set()
+        seen: set[int] = set()
+        for text in texts_of(row):
+            words = words_of(text)
+            found.update(self._whole.get(hash(tuple(words)), ()))
+            seen |= self._wanted.keys() & _ngrams(words, self.n)
+        near = {key for gram in seen for key in self._wanted[gram]} - found
+        return found | {key for key in near if self._is_copied(key, seen)}
 
     @property
     def copied(self) -> set[Any]:
         """Prompts of which at least `min_frac` of the n-grams were seen; one of under n words has none."""
-        return {
-            key
-            for key, grams in self._prompts.items()
-            if grams and sum(gram in self._seen for gram in grams) >= self.min_frac * len(grams)
-        }
+        return {key for key in self._prompts if self._is_copied(key, self._seen)}
+
+    def _is_copied(self, key: Hashable, seen: set[int]) -> bool:
+        grams = self._prompts[key]
+        return bool(grams) and sum(gram in seen for gram in grams) >= self.min_frac * len(grams)

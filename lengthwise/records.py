@@ -141,6 +141,8 @@ class Sample:
     id: str
     """Stable across runs: the source's own id, else a digest of the content."""
     messages: tuple[Message, ...]
+    completion: str | None = None
+    """The answer that it came with, where it is a row of a finished data set."""
     target: str | None = None
     """The reference answer, where there is one."""
     length: LengthTarget | None = None

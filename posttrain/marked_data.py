@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from lengthwise.config import ConfigError
+from lengthwise.row_formats import TrainRow, read_row
 from lengthwise.rows import Row
 from posttrain.over_length import Digest, OverLengthPolicy
 from posttrain.prepared_rows import int32_dataset, prepare_rows
-from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.train_data import NOT_SUPERVISED, TokenRow, TrainingData, tokenize_rows
 

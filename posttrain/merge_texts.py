@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.config import ConfigError
 from lengthwise.records import Message
 from lengthwise.row_files import read_rows
+from lengthwise.row_formats import read_row
 from lengthwise.row_sources import find_rows
 from lengthwise.rows import BadRow, Row, converted
 from posttrain.pair_formats import read_pair
 from posttrain.prompt_data import read_prompt
-from posttrain.row_formats import read_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,9 +9,7 @@ from typing import Any
 
 from lengthwise.config import did_you_mean
 from lengthwise.records import Message, sample_id
-from lengthwise.row_values import row_id, shown, shown_keys
-from lengthwise.rows import Row
-from posttrain.row_formats import (
+from lengthwise.row_formats import (
     alpaca_prompt,
     messages_of,
     messages_or_text,
@@ -19,6 +17,8 @@ from posttrain.row_formats import (
     refuse_tools,
     with_system,
 )
+from lengthwise.row_values import row_id, shown, shown_keys
+from lengthwise.rows import Row
 
 _PROMPT_KEYS = ("prompt", "conversations", "messages", "instruction")
 """Where a row has what both answers answer; the first one there counts."""

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lengthwise.records import Message, sample_id
+from lengthwise.row_formats import messages_or_text
 from lengthwise.row_values import row_id
 from lengthwise.rows import Row
 from posttrain.end_of_turn import end_of_turn_ids
 from posttrain.over_length import Digest, OverLengthPolicy
 from posttrain.prepared_rows import PreparedRows, count_lines, failed_row, prepare_rows
-from posttrain.row_formats import messages_or_text
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.training_mask import RowRefused
 

@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from lengthwise.config import ConfigError
+from lengthwise.row_formats import TrainRow
 from posttrain.curriculum import DecompositionOptions
 from posttrain.prepared_rows import count_lines, prepare_rows
-from posttrain.row_formats import TrainRow
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.text_rows import Document, Documents, end_of_text_id, read_text, tokenize_texts
 from posttrain.train_data import TokenRow, TrainingData

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
+from lengthwise.row_formats import TrainRow, read_row
 from posttrain.over_length import Digest, OverLengthPolicy
 from posttrain.prepared_rows import (
     PreparedRows,
@@ -21,7 +22,6 @@ from posttrain.prepared_rows import (
     prepare_rows,
     split_lines,
 )
-from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_scores import read_scored_row
 from posttrain.row_sources import DataSource, RefusedRow
 from posttrain.training_mask import RowRefused, assistant_spans, mask_conversations, trained_turns

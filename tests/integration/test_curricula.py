@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from trl.trainer.sft_config import SFTConfig
 
 from lengthwise.models import resolve_model
+from lengthwise.row_formats import TrainRow
 from posttrain import dpo, sft
 from posttrain.batch_layout import same_order_after_resume
 from posttrain.curricula.bucket_schedule import BucketSchedule
@@ -26,7 +27,6 @@ from posttrain.curricula.competence_window import CompetenceWindow
 from posttrain.curricula.cyclical_order import CyclicalOrder
 from posttrain.curricula.decomposed_order import DecomposedOrder
 from posttrain.curricula.length_buckets import LengthBuckets
-from posttrain.row_formats import TrainRow
 from posttrain.row_scores import SCORES, losses_of
 from posttrain.token_budget import TokenBudget
 from posttrain.train_data import TokenRow

@@ -79,7 +79,7 @@ def test_shipped_configs_are_valid(file):
 
 
 def test_the_shipped_rows_are_valid():
-    from posttrain.row_formats import read_row
+    from lengthwise.row_formats import read_row
     from posttrain.row_sources import data_sources, load_source
 
     loaded = load_source(data_sources(str(REPO / "configs" / "sft" / "example.jsonl"))[0], read_row)

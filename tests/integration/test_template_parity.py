@@ -12,10 +12,10 @@ from lengthwise.config import ConfigError
 from lengthwise.engines.chat_tokenizer import ChatTokenizer
 from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Message
+from lengthwise.row_formats import TrainRow
 from posttrain import merge
 from posttrain.base_model import load_tokenizer
 from posttrain.kept_content import bos_lines
-from posttrain.row_formats import TrainRow
 from posttrain.train_data import NOT_SUPERVISED, tokenize_rows
 
 REPO = Path(__file__).parents[2]

@@ -195,7 +195,7 @@ COMMANDS = [
     ("sft --config sft.yaml --config=sft.yaml", ["--config is given twice"]),
     ("sft --help me", ["--help takes no value, not 'me'"]),
     ("sft --dry_run=false", ["--dry_run takes no value, not 'false'"]),
-    ("build", ["usage: lengthwise build", "still needed: model"]),
+    ("build", ["model is not set, and builder agent_write asks one", "lengthwise build --config"]),
     ("eval --tasks tlg", ["model is missing: give one of model, models and rescore", "lengthwise eval --config"]),
     ("tarin", ["unknown verb 'tarin'", "there are build, sft, dpo, kto, orpo, grpo, eval"]),
     ("evla", ["unknown verb 'evla': did you mean 'eval'?"]),

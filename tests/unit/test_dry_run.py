@@ -32,7 +32,10 @@ def test_a_build_counts_its_rows_and_writes_nothing(prompts, capsys):
     said = capsys.readouterr().out
     assert "run         outputs/build/x: new" in said
     assert "writer: m through scripted" in said
-    assert "3 read, 3 taken, 1 of them duplicates, to be rejected; 1,100 words asked for by 3 of 3" in said
+    assert (
+        "3 read, 3 taken, 1 of them to be rejected (1 duplicate prompt); 1,100 words asked for by 3 of 3"
+        in said
+    )
     assert [file.name for file in prompts.iterdir()] == ["prompts.jsonl"]
 
 

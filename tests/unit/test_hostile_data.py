@@ -17,7 +17,7 @@ from data_builders import run as build
 from evals import run as evaluate
 from evals import score
 from lengthwise.config import ConfigError
-from posttrain.row_formats import read_row
+from lengthwise.row_formats import read_row
 from posttrain.row_sources import DataSource, load_source
 
 ROOT = Path(__file__).resolve().parents[2]

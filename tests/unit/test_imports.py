@@ -23,6 +23,7 @@ HEAVY = {
     "statsmodels",
     "pandas",
     "numpy",
+    "datasketch",
     "pyarrow",
     "matplotlib",
     "sklearn",

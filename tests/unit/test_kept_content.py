@@ -8,9 +8,9 @@ import pytest
 from byte_tokenizer import chat_tokenizer
 
 from lengthwise.records import Message
+from lengthwise.row_formats import read_row
 from lengthwise.rows import Place, Row
 from posttrain.kept_content import bos_lines
-from posttrain.row_formats import read_row
 from posttrain.train_data import tokenize_rows
 from posttrain.training_mask import RowRefused, TemplateRefused, assistant_spans, trained_turns
 

@@ -9,10 +9,10 @@ import pytest
 
 from lengthwise.config import ConfigError
 from lengthwise.records import Message
+from lengthwise.row_formats import read_row
 from lengthwise.rows import Place, Row
 from posttrain.pair_data import TokenPair, prepare_pairs, tokenize_pairs
 from posttrain.pair_formats import PairRow, read_pair
-from posttrain.row_formats import read_row
 from posttrain.row_sources import DataSource
 from posttrain.train_data import tokenize_rows
 from posttrain.training_mask import TemplateRefused

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lengthwise.config import ConfigError
+from lengthwise.row_formats import TrainRow
 from lengthwise.rows import Place, Row
-from posttrain.row_formats import TrainRow
 from posttrain.row_scores import SCORES, kept_losses, read_scored_row
 from posttrain.train_data import TokenRow
 

@@ -9,6 +9,7 @@ import pytest
 from data_builders.sources import (
     SHIPPED,
     Columns,
+    Refusal,
     Source,
     duplicate_prompts,
     limited,
@@ -170,8 +171,9 @@ def test_duplicate_prompts_point_to_the_first():
         Sample(id="c", messages=user("Write."), metadata={"category": "z"}),
         Sample(id="d", messages=user("Write."), length=LengthTarget.about(5)),
     ]
-    assert duplicate_prompts(rows) == {"b": "a", "c": "a"}
-    assert duplicate_prompts(rows, "plan", None) == {"c": "a"}
+    as_a = Refusal("duplicate prompt", "as a")
+    assert duplicate_prompts(rows) == {"b": as_a, "c": as_a}
+    assert duplicate_prompts(rows, "plan", None) == {"c": as_a}
 
 
 def test_shipped_instructions():

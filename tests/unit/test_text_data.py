@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from lengthwise.config import ConfigError
+from lengthwise.row_formats import read_row
 from lengthwise.rows import Place, Row
 from posttrain.curriculum import DecompositionOptions
-from posttrain.row_formats import read_row
 from posttrain.row_sources import data_sources
 from posttrain.text_data import largest_log2, prepare_texts
 from posttrain.text_rows import end_of_text_id, read_text

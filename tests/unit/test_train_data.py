@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lengthwise.config import ConfigError
+from lengthwise.row_formats import TrainRow, read_row
 from lengthwise.rows import Place, Row
 from posttrain.over_length import limit_length
 from posttrain.prepared_rows import draw_mixture
-from posttrain.row_formats import TrainRow, read_row
 from posttrain.row_sources import DataSource, data_sources, load_source
 from posttrain.train_data import TokenRow, prepare
 

@@ -120,7 +120,7 @@ def test_step_rows_are_read_off_the_batch(tmp_path):
     torch = pytest.importorskip("torch")
     import numpy as np
 
-    from posttrain.row_formats import TrainRow
+    from lengthwise.row_formats import TrainRow
     from posttrain.step_rows import StepRows, rows_of
     from posttrain.train_data import TokenRow
 
