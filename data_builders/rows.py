@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lengthwise.records import LengthTarget, Sample
 from lengthwise.run_dir import RunDir
+
+PAIR = ("prompt", "chosen", "rejected")
+"""The conversations of a preference row."""
 
 
 @dataclass(kw_only=True)
@@ -33,9 +37,10 @@ class Tally:
 
 
 def write_parquet(run: RunDir) -> Tally:
-    """Write data.parquet: `messages` and the numbers as columns, the rest of each row as JSON text.
+    """Write data.parquet: the conversations and the numbers as columns, the rest of each row as JSON text.
 
-    The schema is the same for every run, an empty one included, so that files of several runs load together.
+    All runs of messages have one schema, empty ones included, and all runs of pairs another, so that files of several
+    runs load together.
 
     Returns:
         What there is to say of the rows.
@@ -43,12 +48,13 @@ def write_parquet(run: RunDir) -> Tally:
     import pyarrow
     import pyarrow.parquet
 
+    conversations = PAIR if _are_pairs(run.file("data.jsonl")) else ("messages",)
     turn = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
     schema = pyarrow.schema(
         [
             ("id", pyarrow.string()),
             ("builder", pyarrow.string()),
-            ("messages", pyarrow.list_(turn)),
+            *((name, pyarrow.list_(turn)) for name in conversations),
             ("language", pyarrow.string()),
             ("words_longbench", pyarrow.int64()),
             ("words_longen", pyarrow.int64()),
@@ -66,7 +72,7 @@ def write_parquet(run: RunDir) -> Tally:
         for line in lines:
             record = json.loads(line)
             tally.add(record)
-            rows.append(_parquet_row(record))
+            rows.append(_parquet_row(record, conversations))
             if len(rows) == 1000:
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
                 rows.clear()
@@ -74,10 +80,17 @@ def write_parquet(run: RunDir) -> Tally:
     return tally
 
 
-def _parquet_row(record: Mapping[str, Any]) -> dict[str, Any]:
+def _are_pairs(file: Path) -> bool:
+    """Return whether a file's rows are pairs: a builder makes rows of one kind."""
+    with file.open(encoding="utf-8") as lines:
+        first = lines.readline()
+    return bool(first) and "chosen" in json.loads(first)
+
+
+def _parquet_row(record: Mapping[str, Any], conversations: Sequence[str]) -> dict[str, Any]:
     length = record["length"]
     requested = length.get("requested")
-    top = {"id", "builder", "messages", "language"}
+    top = {"id", "builder", *conversations, "language"}
     return {
         **{key: record.get(key) for key in top},
         "words_longbench": length["words_longbench"],

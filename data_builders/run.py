@@ -212,6 +212,8 @@ class Build:
         Raises:
             LimitReached: saying how far the run got.
         """
+        settled = getattr(self.builder, "settled", None)
+        method = self.method if settled is None else settled(self.samples, self.method)
 
         async def worker(sample: Sample) -> Outcome:
             if sample.id in refused:
@@ -228,7 +230,7 @@ class Build:
                 )
                 for role, engine in self.engines.items()
             }
-            return await self.builder.build(sample, callers, self.method)
+            return await self.builder.build(sample, callers, method)
 
         todo = [sample for sample in self.samples if not rows.has_ended(keys[sample.id])]
         try:

@@ -1,0 +1,323 @@
+"""Long chains of thought: a teacher thinks, its answers are checked, and what is right becomes a row.
+
+The steps of Sky-T1's data (arXiv 2502.07374, section 3, and its released code):
+
+- the difficulty of a problem, labelled by a model, if the config asks for it;
+- `num_answers` samples of the teacher, each parted into thought and solution: by the teacher's own marks where it has
+  some, else by a rewriting model, whose text must hold nearly all words of the original and the same final answer;
+- rejection: an answer that was cut, or cannot be parted, or is wrong by the comparison that evaluations use, is no row.
+
+A problem becomes one row, with its shortest (or first) right answer; `attempts` keeps all of them with their verdicts,
+so that `shorter_pairs` can make preference pairs, and every number can be counted again. Duplicates and prompts of
+evaluation sets are the gate's business (`gate.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from data_builders.thoughts import Marks, NoThought, Thought, read_thought
+from lengthwise.answer_process import ComparisonFailed, compare_answers
+from lengthwise.answers import final_answer, gsm8k_answer
+from lengthwise.caller import Caller
+from lengthwise.config import ConfigError, option
+from lengthwise.contamination import words_of
+from lengthwise.degeneration import language, repeated_ngram_frac
+from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
+from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.records import Completion, Message, Prompt, Sample, user
+from lengthwise.templates import load_prompt
+
+ROLES = ("teacher", "rewriter", "labeler")
+REQUIRES: frozenset[str] = frozenset()
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Options of long chains of thought."""
+
+    answer_column: str = option("answer", help="the right answer; of a GSM8K solution what follows ####")
+    num_answers: int = option(1, help="answers sampled for each problem; Sky-T1: 1, Sky-T1-Flash: 8")
+    temperature: float = option(0.0, help="of the teacher; Sky-T1: 0, Sky-T1-Flash: 1.0")
+    top_p: float = option(1.0, help="nucleus of the teacher")
+    max_tokens: int | None = option(16384, help="most tokens of an answer; one that was cut is never a row")
+    ask: Literal["boxed", "plain"] = option(
+        "boxed", help="boxed: the problem with a request for the answer in a box; plain: the problem alone"
+    )
+    thinking: Literal["marked", "rewritten", "none"] = option(
+        "marked",
+        help="how thought and solution are told apart: marked by the teacher; rewritten where it did not; none: an "
+        "answer is a solution without a thought",
+    )
+    marks: Marks = option("think", help="how rows mark the two: think, or sky_t1's plain words")
+    system: str | None = option(
+        None,
+        help="system text of every question, kept in the rows; default: with sky_t1 the one that asks for marks",
+    )
+    min_overlap: float = option(0.9, help="least share of the teacher's words that a rewriting keeps")
+    last_number: bool = option(
+        False, help="take an answer's last number where it names no answer, as lenient harnesses do"
+    )
+    keep: Literal["shortest", "first"] = option("shortest", help="which right answer becomes the row")
+    difficulty: list[float] | None = option(
+        None,
+        help="[lowest, highest] difficulty from 1 to 10 of the problems to keep, labelled by the labeler",
+    )
+    max_repetition: float = option(0.3, help="largest share of repeated n-grams in an answer")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot give a row."""
+        if self.num_answers < 1:
+            raise ConfigError(f"num_answers is {self.num_answers}: it must be at least 1")
+        if self.num_answers > 1 and self.temperature == 0:
+            raise ConfigError(
+                "temperature is 0, at which all answers to a problem are one: raise it, or lower num_answers"
+            )
+        for name in ("min_overlap", "max_repetition"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
+        if self.difficulty is not None and (
+            len(self.difficulty) != 2 or not 1 <= self.difficulty[0] <= self.difficulty[1] <= 10
+        ):
+            raise ConfigError(f"difficulty is {self.difficulty}: write [lowest, highest] within 1 and 10")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One answer of the teacher, and what became of it."""
+
+    reply: Completion
+    text: str
+    """As a row would have it."""
+    answer: str | None = None
+    """The final answer that it states."""
+    correct: bool | None = None
+    """None where it was not compared."""
+    fault: str | None = None
+    """Why it is no row; None for a right one."""
+    rewritten: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of a row's `attempts`."""
+        return {
+            "text": self.text,
+            "answer": self.answer,
+            "correct": self.correct,
+            "fault": self.fault,
+            "tokens": self.reply.num_tokens,
+            "finish_reason": self.reply.finish_reason,
+            "rewritten": self.rewritten,
+        }
+
+
+@dataclass
+class Problem:
+    """A problem on its way to a row."""
+
+    sample: Sample
+    callers: Mapping[str, Caller]
+    config: Config
+    level: float | None = None
+    """Its difficulty, where it was labelled."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def record(self, chosen: Attempt | None = None, *, detail: str | None = None) -> dict[str, Any]:
+        """Return the row, or what is known of a problem that did not become one."""
+        sample, tries, text = self.sample, self.attempts, "" if chosen is None else chosen.text
+        asked = [message.to_dict() for message in question(sample, self.config)]
+        record: dict[str, Any] = {
+            "id": sample.id,
+            "builder": "long_cot",
+            "messages": [*asked, *([{"role": "assistant", "content": text}] if chosen else [])],
+            "answer": right_answer(sample, self.config),
+            "language": language(text or sample.instruction),
+            "length": {
+                "requested": None,
+                "words_longbench": count_cjk_alpha(text),
+                "words_longen": count_cjk_ws(text),
+                "tokens": chosen.reply.num_tokens if chosen else 0,
+            },
+            "finish_reason": chosen.reply.finish_reason if chosen else None,
+            "scores": {
+                "solve_rate": sum(t.correct is True for t in tries) / len(tries) if tries else None,
+                "difficulty": self.level,
+            },
+            "attempts": [attempt.to_dict() for attempt in tries],
+            "calls": [call for caller in self.callers.values() for call in caller.calls],
+            "source": dict(sample.metadata),
+            "lineage": [*sample.lineage, "long_cot"],
+        }
+        return record if detail is None else {**record, "detail": detail}
+
+
+async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -> Outcome:
+    """Sample, part, check; return the row of a right answer.
+
+    Raises:
+        EngineDead: the engine is gone; the run stops and can be resumed.
+    """
+    problem = Problem(sample, callers, config)
+    try:
+        return await solve(problem)
+    except EngineDead:
+        raise
+    except ContextOverflow as error:
+        return Rejected("context: refused by the engine", problem.record(detail=str(error)))
+    except EngineError as error:
+        return Failed(f"engine: {type(error).__name__}", problem.record(detail=str(error)))
+
+
+async def solve(problem: Problem) -> Outcome:
+    """Return what becomes of a problem whose calls all succeed."""
+    sample, config, teacher = problem.sample, problem.config, problem.callers["teacher"]
+    gold = right_answer(sample, config)
+    if gold is None:
+        return Rejected(
+            "input: no answer", problem.record(detail=f"column {config.answer_column!r} is empty")
+        )
+    if config.difficulty is not None:
+        problem.level = await difficulty(sample, problem.callers["labeler"])
+        if problem.level is None:
+            return Rejected("difficulty: not labelled", problem.record())
+        if not config.difficulty[0] <= problem.level <= config.difficulty[1]:
+            return Rejected("difficulty: out of range", problem.record())
+    sampling = Sampling(
+        n=config.num_answers,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+    )
+    for number, reply in enumerate(await teacher(question(sample, config), sampling, step="answer")):
+        problem.attempts.append(await judged(await parted(reply, number, problem), gold, config))
+    right = [attempt for attempt in problem.attempts if attempt.fault is None]
+    if right:
+        shortest = min(right, key=lambda attempt: attempt.reply.num_tokens)
+        return Kept(problem.record(shortest if config.keep == "shortest" else right[0]))
+    faults = Counter(attempt.fault or "" for attempt in problem.attempts)
+    if UNJUDGED in faults:
+        return Failed(UNJUDGED, problem.record())
+    return Rejected(faults.most_common(1)[0][0], problem.record())
+
+
+UNJUDGED = "verifier: no verdict"
+
+
+def right_answer(sample: Sample, config: Config) -> str | None:
+    """Return the reference answer of a problem, None where its row has none."""
+    value = sample.metadata.get(config.answer_column)
+    if value is None or not str(value).strip():
+        return None
+    return gsm8k_answer(str(value)) if "####" in str(value) else str(value)
+
+
+def question(sample: Sample, config: Config) -> Prompt:
+    """Return what the teacher is asked, which is also what the row will ask."""
+    turns = list(sample.messages)
+    if config.ask == "boxed":
+        code = "zh" if language(sample.instruction) == "zh" else "en"
+        asked = load_prompt("data_builders", f"long_cot_ask.{code}").render(question=sample.instruction)
+        turns[-1] = replace(turns[-1], content=asked.strip())
+    system = config.system
+    if system is None and config.marks == "sky_t1":
+        system = load_prompt("data_builders", "long_cot_system.en").render().strip()
+    if system is not None and turns[0].role != "system":
+        turns.insert(0, Message(role="system", content=system))
+    return tuple(turns)
+
+
+async def difficulty(sample: Sample, labeler: Caller) -> float | None:
+    """Return a problem's difficulty from 1 to 10; None where none of three replies names one."""
+    prompt = user(load_prompt("data_builders", "long_cot_difficulty.en").render(question=sample.instruction))
+    for attempt in range(3):
+        (reply,) = await labeler(
+            prompt, Sampling(temperature=0.7, max_tokens=2048), step="difficulty", attempt=attempt
+        )
+        found = read_level(reply.text)
+        if found is not None:
+            return found
+    return None
+
+
+def read_level(text: str) -> float | None:
+    """Return the last number in brackets, double ones first, if it lies within 1 and 10.
+
+    Example:
+        >>> read_level("Routine. [[3.5]]"), read_level("[4]"), read_level("It is [[11]]"), read_level("easy")
+        (3.5, 4.0, None, None)
+    """
+    for pattern in (r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]", r"\[\s*(\d+(?:\.\d+)?)\s*\]"):
+        found = re.findall(pattern, text)
+        if found:
+            return float(found[-1]) if 1 <= float(found[-1]) <= 10 else None
+    return None
+
+
+async def parted(reply: Completion, number: int, problem: Problem) -> Attempt:
+    """Return an answer with its thought and solution marked as rows mark them, or with the fault that forbids it."""
+    config = problem.config
+    raw = reply.text if reply.reasoning is None else f"<think>{reply.reasoning}</think>{reply.text}"
+    if reply.finish_reason != "stop":
+        return Attempt(reply=reply, text=raw, fault="cut")
+    if config.thinking == "none":
+        return Attempt(reply=reply, text=reply.text.strip(), fault=None if reply.text.strip() else "empty")
+    try:
+        thought = read_thought(reply.text, reply.reasoning)
+    except NoThought as error:
+        if config.thinking == "marked":
+            return Attempt(reply=reply, text=raw, fault=f"thought: {error}")
+        return await rewritten(reply, number, problem)
+    return Attempt(reply=reply, text=thought.marked(config.marks))
+
+
+async def rewritten(reply: Completion, number: int, problem: Problem) -> Attempt:
+    """Return an answer whose parts a model marked, or with the fault of its rewriting."""
+    config = problem.config
+    prompt = load_prompt("data_builders", "long_cot_rewrite.en").render(
+        question=problem.sample.instruction, answer=reply.text
+    )
+    (written,) = await problem.callers["rewriter"](
+        user(prompt), Sampling(temperature=0.7, max_tokens=config.max_tokens), step="rewrite", attempt=number
+    )
+    try:
+        thought = read_thought(written.text, written.reasoning)
+    except NoThought as error:
+        return Attempt(reply=reply, text=written.text, fault=f"rewriting: {error}", rewritten=True)
+    fault = rewriting_fault(reply.text, thought, config)
+    return Attempt(reply=reply, text=thought.marked(config.marks), fault=fault, rewritten=True)
+
+
+def rewriting_fault(original: str, thought: Thought, config: Config) -> str | None:
+    """Return what a rewriting changed that it must not; None where it kept the words and the final answer."""
+    before, after = words_of(original), words_of(f"{thought.thinking}\n{thought.solution}")
+    kept = sum((Counter(before) & Counter(after)).values())
+    if not before or kept < config.min_overlap * max(len(before), len(after)):
+        return "rewriting: other words"
+    stated = [final_answer(text, last_number=config.last_number) for text in (original, thought.solution)]
+    return None if stated[0] == stated[1] else "rewriting: another answer"
+
+
+async def judged(attempt: Attempt, gold: str, config: Config) -> Attempt:
+    """Return an attempt with its verdict; comparing may take seconds, and is done beside the event loop."""
+    if attempt.fault is not None:
+        return attempt
+    if repeated_ngram_frac(attempt.text) > config.max_repetition:
+        return replace(attempt, fault="repetition")
+    solution = attempt.text
+    if config.thinking != "none":
+        solution = read_thought(attempt.text).solution
+    given = final_answer(solution, last_number=config.last_number)
+    if given is None:
+        return replace(attempt, correct=False, fault="no answer")
+    try:
+        found = await asyncio.to_thread(compare_answers, given, gold)
+    except ComparisonFailed:
+        return replace(attempt, answer=given, fault=UNJUDGED)
+    if found.note is not None and "timed out" in found.note:
+        return replace(attempt, answer=given, fault=UNJUDGED)
+    return replace(attempt, answer=given, correct=found.same, fault=None if found.same else "wrong answer")
