@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,6 +32,9 @@ from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sa
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
 from lengthwise.records import Completion, Message, Prompt, Sample, user
+from lengthwise.sandbox.code_tests import Sandbox, Test, last_code_block, shared_sandbox
+from lengthwise.sandbox.outcomes import Isolation, Limits
+from lengthwise.sandbox.row_tests import read_tests
 from lengthwise.templates import load_prompt
 
 ROLES = ("teacher", "rewriter", "labeler")
@@ -47,9 +50,21 @@ class Config:
     temperature: float = option(0.0, help="of the teacher; Sky-T1: 0, Sky-T1-Flash: 1.0")
     top_p: float = option(1.0, help="nucleus of the teacher")
     max_tokens: int | None = option(16384, help="most tokens of an answer; one that was cut is never a row")
-    ask: Literal["boxed", "plain"] = option(
-        "boxed", help="boxed: the problem with a request for the answer in a box; plain: the problem alone"
+    ask: Literal["boxed", "code", "plain"] = option(
+        "boxed",
+        help="boxed: the problem with a request for the answer in a box; code: for a program in a fenced block; plain: "
+        "the problem alone",
     )
+    tests_column: str | None = option(
+        None, help="tests of a program, which decide in place of the answer; they are run in the sandbox"
+    )
+    allow_code_execution: bool = option(
+        False, help="with tests_column: whether the teacher's programs may be run"
+    )
+    require_isolation: Isolation | None = option(
+        None, help="with tests_column: the weakest isolation that will do: process, landlock, userns or bwrap"
+    )
+    test_seconds: float = option(10.0, help="with tests_column: time of each test")
     thinking: Literal["marked", "rewritten", "none"] = option(
         "marked",
         help="how thought and solution are told apart: marked by the teacher; rewritten where it did not; none: an "
@@ -79,6 +94,8 @@ class Config:
             raise ConfigError(
                 "temperature is 0, at which all answers to a problem are one: raise it, or lower num_answers"
             )
+        if self.tests_column is not None:
+            self.sandbox()
         for name in ("min_overlap", "max_repetition"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
@@ -86,6 +103,16 @@ class Config:
             len(self.difficulty) != 2 or not 1 <= self.difficulty[0] <= self.difficulty[1] <= 10
         ):
             raise ConfigError(f"difficulty is {self.difficulty}: write [lowest, highest] within 1 and 10")
+
+    def sandbox(self) -> Sandbox:
+        """Return what runs the tests.
+
+        Raises:
+            ConfigError: it is not allowed, or too weak here.
+        """
+        return shared_sandbox(
+            self.allow_code_execution, self.require_isolation, Limits(seconds=self.test_seconds)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,10 +204,14 @@ async def solve(problem: Problem) -> Outcome:
     """Return what becomes of a problem whose calls all succeed."""
     sample, config, teacher = problem.sample, problem.config, problem.callers["teacher"]
     gold = right_answer(sample, config)
-    if gold is None:
+    if gold is None and config.tests_column is None:
         return Rejected(
             "input: no answer", problem.record(detail=f"column {config.answer_column!r} is empty")
         )
+    try:
+        tests = [] if config.tests_column is None else read_tests(sample.metadata.get(config.tests_column))
+    except ValueError as error:
+        return Rejected("input: no tests", problem.record(detail=str(error)))
     if config.difficulty is not None:
         problem.level = await difficulty(sample, problem.callers["labeler"])
         if problem.level is None:
@@ -194,7 +225,7 @@ async def solve(problem: Problem) -> Outcome:
         max_tokens=config.max_tokens,
     )
     for number, reply in enumerate(await teacher(question(sample, config), sampling, step="answer")):
-        problem.attempts.append(await judged(await parted(reply, number, problem), gold, config))
+        problem.attempts.append(await judged(await parted(reply, number, problem), gold, tests, config))
     right = [attempt for attempt in problem.attempts if attempt.fault is None]
     if right:
         shortest = min(right, key=lambda attempt: attempt.reply.num_tokens)
@@ -219,9 +250,10 @@ def right_answer(sample: Sample, config: Config) -> str | None:
 def question(sample: Sample, config: Config) -> Prompt:
     """Return what the teacher is asked, which is also what the row will ask."""
     turns = list(sample.messages)
-    if config.ask == "boxed":
-        code = "zh" if language(sample.instruction) == "zh" else "en"
-        asked = load_prompt("data_builders", f"long_cot_ask.{code}").render(question=sample.instruction)
+    if config.ask != "plain":
+        code = "zh" if language(sample.instruction) == "zh" and config.ask == "boxed" else "en"
+        name = f"long_cot_ask{'' if config.ask == 'boxed' else '_code'}.{code}"
+        asked = load_prompt("data_builders", name).render(question=sample.instruction)
         turns[-1] = replace(turns[-1], content=asked.strip())
     system = config.system
     if system is None and config.marks == "sky_t1":
@@ -302,7 +334,7 @@ def rewriting_fault(original: str, thought: Thought, config: Config) -> str | No
     return None if stated[0] == stated[1] else "rewriting: another answer"
 
 
-async def judged(attempt: Attempt, gold: str, config: Config) -> Attempt:
+async def judged(attempt: Attempt, gold: str | None, tests: Sequence[Test], config: Config) -> Attempt:
     """Return an attempt with its verdict; comparing may take seconds, and is done beside the event loop."""
     if attempt.fault is not None:
         return attempt
@@ -311,9 +343,12 @@ async def judged(attempt: Attempt, gold: str, config: Config) -> Attempt:
     solution = attempt.text
     if config.thinking != "none":
         solution = read_thought(attempt.text).solution
+    if tests:
+        return await _tested(attempt, last_code_block(solution), tests, config)
     given = final_answer(solution, last_number=config.last_number)
     if given is None:
         return replace(attempt, correct=False, fault="no answer")
+    assert gold is not None
     try:
         found = await asyncio.to_thread(compare_answers, given, gold)
     except ComparisonFailed:
@@ -321,3 +356,17 @@ async def judged(attempt: Attempt, gold: str, config: Config) -> Attempt:
     if found.note is not None and "timed out" in found.note:
         return replace(attempt, answer=given, fault=UNJUDGED)
     return replace(attempt, answer=given, correct=found.same, fault=None if found.same else "wrong answer")
+
+
+async def _tested(attempt: Attempt, program: str | None, tests: Sequence[Test], config: Config) -> Attempt:
+    """Return an attempt with the verdict of its tests."""
+    if program is None:
+        return replace(attempt, correct=False, fault="no code")
+    results = await asyncio.to_thread(config.sandbox().run, program, tests, stop_at_failure=True)
+    last = results[-1]
+    if any(result.passed is False for result in results):
+        said = f"{last.outcome}: {last.detail}" if last.detail else last.outcome
+        return replace(attempt, answer=said[:300], correct=False, fault="wrong answer")
+    if any(result.passed is None for result in results):
+        return replace(attempt, answer=last.detail, fault=UNJUDGED)
+    return replace(attempt, answer=f"{len(results)} tests passed, {last.isolation}", correct=True)

@@ -12,6 +12,7 @@ from data_builders.long_cot import Config, read_level, rewriting_fault
 from data_builders.run import main
 from data_builders.thoughts import Thought, read_thought
 from lengthwise.config import ConfigError
+from lengthwise.sandbox.code_tests import AssertTest
 
 TEACHER = '''
 """Answers by what the question asks for."""
@@ -74,6 +75,8 @@ def build(tmp_path, monkeypatch):
             )
             == code
         )  # fmt: skip
+        if code:
+            return [], {}
         return read(folder / "data.jsonl"), {row["id"]: row for row in read(folder / "dropped.jsonl")}
 
     return run
@@ -165,6 +168,22 @@ def test_problems_out_of_range_are_not_asked(build):
 def test_the_boxed_question_is_what_the_row_asks(build):
     (row,), _ = build("2 + 2? kinds: right", options={"ask": "boxed"})
     assert "\\boxed{}" in row["messages"][0]["content"] and row["messages"][0]["content"].startswith("2 + 2?")
+
+
+def test_programs_are_rows_if_they_pass_their_tests(build, monkeypatch):
+    options = {"tests_column": "answer", "thinking": "none"}
+    build("2 + 2? kinds: plain", options=options, code=2)
+    options["allow_code_execution"] = True
+    program = "def four():\n    return {}\n"
+    monkeypatch.setattr("data_builders.long_cot.last_code_block", lambda text: program.format(4))
+    monkeypatch.setattr(
+        "data_builders.long_cot.read_tests", lambda value: [AssertTest(code="assert four() == 4")]
+    )
+    (row,), _ = build("2 + 2? kinds: plain", options=options)
+    assert row["attempts"][0]["answer"].startswith("1 tests passed")
+    monkeypatch.setattr("data_builders.long_cot.last_code_block", lambda text: program.format(5))
+    kept, dropped = build("2 + 2? kinds: plain", options=options)
+    assert not kept and dropped["q0"]["attempts"][0]["answer"] == "failed: assertion in line 1 of the test: "
 
 
 def test_an_engine_that_fails_is_no_fault_of_the_problem(build):

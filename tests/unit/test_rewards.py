@@ -177,8 +177,8 @@ def test_repetition_costs():
 def test_every_file_is_a_reward():
     names = plugin_names("posttrain.rewards")
     assert set(names) == {
-        "answer_correct", "budget_length", "lcpo", "length_range", "length_target", "repetition", "soft_overlong",
-        "tags",
+        "answer_correct", "budget_length", "code_tests", "lcpo", "length_range", "length_target", "repetition",
+        "soft_overlong", "tags",
     }  # fmt: skip
     assert all(callable(load_plugin("posttrain.rewards", name).score) for name in names)
 

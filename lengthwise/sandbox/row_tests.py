@@ -1,0 +1,81 @@
+"""The tests of a row of data, in the forms that data sets have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest, Test
+
+
+def read_tests(value: Any) -> list[Test]:
+    """Return the tests that a column holds.
+
+    Args:
+        value: a text of code with assertions (HumanEval's `test`, which is to call `check`, included); a list of such
+            (MBPP's `test_list`); a list of maps {stdin, expected}, {name, args, expected} or {code}; a map of inputs
+            and outputs, with fn_name where these are calls (APPS); or one of these as JSON text.
+
+    Raises:
+        ValueError: it is none of these, or empty.
+
+    Example:
+        >>> read_tests(["assert add(1, 2) == 3"])
+        [AssertTest(code='assert add(1, 2) == 3')]
+        >>> read_tests({"inputs": ["1 2"], "outputs": ["3"]})
+        [StdioTest(stdin='1 2', expected='3')]
+    """
+    if isinstance(value, str):
+        value = _decoded(value)
+    if isinstance(value, str) and value.strip():
+        return [AssertTest(code=value)]
+    if isinstance(value, Mapping):
+        return _inputs_and_outputs(value) if "inputs" in value else [_single(value)]
+    if isinstance(value, list) and value:
+        return [AssertTest(code=item) if isinstance(item, str) else _single(item) for item in value]
+    raise ValueError(
+        f"its tests are {str(value)[:80]!r}: write code with assertions, or maps with stdin and expected, or with "
+        "name, args and expected"
+    )
+
+
+def _decoded(text: str) -> Any:
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _single(value: Any) -> Test:
+    if isinstance(value, Mapping):
+        keys = set(value)
+        if keys == {"code"}:
+            return AssertTest(code=str(value["code"]))
+        if keys == {"stdin", "expected"}:
+            return StdioTest(stdin=_text(value["stdin"]), expected=_text(value["expected"]))
+        if keys == {"name", "args", "expected"}:
+            return CallTest(name=str(value["name"]), args=list(value["args"]), expected=value["expected"])
+    raise ValueError(
+        f"a test is {str(value)[:80]!r}: it needs code, or stdin and expected, or name, args and expected"
+    )
+
+
+def _inputs_and_outputs(value: Mapping[str, Any]) -> list[Test]:
+    inputs, outputs, name = value["inputs"], value.get("outputs"), value.get("fn_name")
+    if (
+        not isinstance(inputs, list)
+        or not isinstance(outputs, list)
+        or len(inputs) != len(outputs)
+        or not inputs
+    ):
+        raise ValueError("its inputs and outputs are not two lists of one length")
+    if name is None:
+        return [StdioTest(stdin=_text(i), expected=_text(o)) for i, o in zip(inputs, outputs, strict=True)]
+    return [CallTest(name=str(name), args=list(i), expected=o) for i, o in zip(inputs, outputs, strict=True)]
+
+
+def _text(value: Any) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
