@@ -59,7 +59,7 @@ def _job(argv: Sequence[str] | None) -> int:
     name = component_name(config.builder, where="builder")
     builder = load_plugin(PACKAGE, name, wanted="build")
     method = build_component(builder.Config, config.builder, where="builder")
-    specs = _specs(config, name, getattr(builder, "ROLES", ("model",)))
+    specs = _specs(config, name, _roles(builder, method))
     engines = open_engines(specs)
     for engine in engines.values():
         require(engine, getattr(builder, "REQUIRES", frozenset()), f"builder {name}")
@@ -94,6 +94,11 @@ def _job(argv: Sequence[str] | None) -> int:
     finally:
         run.close()
     return 0
+
+
+def _roles(builder: ModuleType, method: Any) -> Sequence[str]:
+    """Return the models that a builder asks: always the same ones, or as its options say."""
+    return builder.roles(method) if hasattr(builder, "roles") else getattr(builder, "ROLES", ("model",))
 
 
 def _specs(config: BuildConfig, builder: str, roles: Sequence[str]) -> dict[str, RoleSpec]:
