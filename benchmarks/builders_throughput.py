@@ -4,8 +4,8 @@
 
 Both sides use one engine in one process and take turns. The builder's side runs journal, workflow, checks and verdicts;
 the bare side makes the calls that the builder made, each sample's one after another and all samples at once, and does
-nothing with the answers. Prefixes are not cached: the second side would profit from the first. The last line is one JSON
-object; the exit code is 1 where a median ratio is below --least_ratio.
+nothing with the answers. Prefixes are not cached: the second side would profit from the first. The last line is one
+JSON object; the exit code is 1 where a median ratio is below --least_ratio.
 """
 
 from __future__ import annotations
