@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="embedded:smollm2-135m")
     parser.add_argument("--config", type=Path, default=Path("configs/grpo/sums.yaml"))
-    parser.add_argument("--warm_steps", type=int, default=150)
+    parser.add_argument("--warm_steps", type=int, default=90)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--tops", type=float, nargs="+", default=[0, 0.25, 1])
     parser.add_argument("--held_out", type=int, default=100)
@@ -192,12 +192,12 @@ def main() -> None:
                 output_dir=str(args.output_dir / name),
                 shaping={"name": "grpo_lambda", "top": top, "alpha": 0.2},
             )
-            found[name] = curve(run.path, args.window) | greedy(str(run.path), held_out, 96)
+            found[name] = {**curve(run.path, args.window), "held_out": greedy(str(run.path), held_out, 96)}
             print(name)
             for column in COLUMNS:
                 print(f"  {column:<13}" + "".join(f"{value:8.2f}" for value in found[name][column]))
             print(
-                f"  collapse alarm: {found[name]['collapse']}; held out: {greedy_line(found[name])}",
+                f"  collapse alarm: {found[name]['collapse']}; held out: {greedy_line(found[name]['held_out'])}",
                 flush=True,
             )
     print(json.dumps(found))
