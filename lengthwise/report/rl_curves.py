@@ -118,6 +118,8 @@ def line_chart(
             plot.scatter(
                 steps, values, s=14, color=colour, linewidths=0, urls=urls, clip_on=False, gid="steps"
             )
+    if not any(value for points in lines.values() for _, value in points):
+        plot.set_ylim(0, 1)  # else a line of zeros would have an axis of a few hundredths on either side
     for words, steps in alarms.items():
         urls = [drawing.mark(f"step {step:,}: {words}") for step in steps]
         foot = [plot.get_ylim()[0]] * len(steps)
