@@ -32,8 +32,8 @@ VERBS = {
     "gate": ("RUN --thresholds F [--base RUN]", "fail where an evaluation got worse, for CI"),
     "score": ("FILE --task T", "score texts that you already have"),
     "export": (
-        "RUN --format F | --merge",
-        "pass on an evaluation's numbers, or a trained model merged into one",
+        "RUN --format F | --merge | --rows FORM",
+        "pass on an evaluation's numbers, a model merged into one, a build's rows",
     ),
     "calibrate": ("FILE --judge MODEL", "hold a judge against human labels"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
@@ -51,8 +51,8 @@ TOOLS = {
 }
 """Verbs that run in this process: the module whose `main(argv)` does it, imported only then."""
 
-MERGE = "posttrain.merge"
-"""What `export` is with `--merge`: a model is passed on, not an evaluation."""
+EXPORTS = {"--merge": "posttrain.merge", "--rows": "data_builders.export"}
+"""What `export` is with these flags: a model is passed on, or a build's rows, not an evaluation."""
 
 
 def help_text() -> str:
@@ -161,7 +161,8 @@ def _schema(rest: Sequence[str]) -> int:
 
 def _run_tool(verb: str, rest: Sequence[str]) -> int:
     """Import the module of a small tool and call its main."""
-    name = MERGE if verb == "export" and "--merge" in rest else TOOLS[verb]
+    given = {word.partition("=")[0] for word in rest} if verb == "export" else set()
+    name = next((module for flag, module in EXPORTS.items() if flag in given), TOOLS[verb])
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
