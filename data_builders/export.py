@@ -179,7 +179,7 @@ def _write(splits: Mapping[str, Sequence[dict[str, Any]]], files: str, folder: P
         return
     from datasets import Dataset, DatasetDict
 
-    sets = {name: Dataset.from_list(list(part)) for name, part in splits.items()}
+    sets: Any = {name: Dataset.from_list(list(part)) for name, part in splits.items()}
     if files == "datasets":
         DatasetDict(sets).save_to_disk(str(folder))
         return

@@ -78,9 +78,9 @@ def test_each_round_goes_on_from_the_policy_before(told):
     jobs, found = told(50, 60, 65)
     assert found["keep"] == 2 and [entry["policy"] for entry in found["rounds"]] == [0, 1, 2]
     assert jobs == [
-        "eval .",
-        "build .",
-        "dpo .",
+        "eval ",
+        "build ",
+        "dpo ",
         "eval round_1",
         "build round_1",
         "dpo round_1",
