@@ -1,8 +1,8 @@
 """Prompts that call for a long text, chosen from any set: LongWriter's selection (arXiv 2408.07055, section 3.3).
 
 A model is asked whether a prompt wants more than 2,000 words and is complete enough to begin with; anything but a plain
-yes is a no. Rules come first, and cost no call: the length of a prompt, and requests to fetch or list what is on the web,
-which the paper drops too. Its rules against toxic prompts were not released, and none are here.
+yes is a no. Rules come first, and cost no call: the length of a prompt, and requests to fetch or list what is on the
+web, which the paper drops too. Its rules against toxic prompts were not released, and none are here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from lengthwise.templates import load_prompt
 ROLES = ("judge",)
 
 _FETCHES = re.compile(
-    r"\b(?:scrape|crawl|web ?scraping|download (?:all|every)|list (?:all|every) (?:urls?|links?|websites?))\b|爬取|抓取网",
+    r"\b(?:scrape|crawl|web ?scraping|download (?:all|every)|list (?:all|every) (?:urls?|links?|websites?))\b"
+    r"|爬取|抓取网",
     re.IGNORECASE,
 )
 _YES = {"en": "yes", "zh": "是"}
