@@ -22,7 +22,7 @@ from typing import IO, Any
 from lengthwise.budget import LimitReached
 from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
-from lengthwise.engines.orphans import OWNER
+from lengthwise.engines.orphans import OWNER, end_with_parent
 from lengthwise.journal import JournalError
 from lengthwise.provenance import file_sha256
 from lengthwise.run_dir import TRAINING_JOBS, RunDir, run_folder
@@ -193,7 +193,8 @@ def spawn(
 def run_process(command: Sequence[str], script: str | None = None) -> int:
     """Run a command to its end with our own stdout and stderr and return its exit code.
 
-    Ctrl-C, SIGTERM and SIGUSR1 are handed to the job, which saves and stops; we wait for that.
+    Ctrl-C, SIGTERM and SIGUSR1 are handed to the job, which saves and stops; we wait for that. Where we are killed, the
+    job goes too: started again, a recipe would find its folder in use.
 
     Args:
         command: the command line.
@@ -206,8 +207,8 @@ def run_process(command: Sequence[str], script: str | None = None) -> int:
         process = subprocess.Popen(
             list(command),
             start_new_session=True,
-            env={**os.environ, _EXIT_CODE_FILE: str(told)},
-            preexec_fn=_ignore_warning if script else None,
+            env={**os.environ, _EXIT_CODE_FILE: str(told), OWNER: str(os.getpid())},
+            preexec_fn=_as_launcher if script else end_with_parent,
         )
         with _forwarded(process, script):
             while True:
@@ -221,9 +222,10 @@ def run_process(command: Sequence[str], script: str | None = None) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _ignore_warning() -> None:
-    """Let a launcher outlive SIGUSR1, which Slurm sends to every process; the job itself listens to it."""
+def _as_launcher() -> None:
+    """Let a launcher outlive SIGUSR1, which Slurm sends to every process and the job itself listens to, but not us."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    end_with_parent()
 
 
 @contextmanager

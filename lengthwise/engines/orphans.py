@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 OWNER = "LENGTHWISE_ENGINE_OWNER"
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 @contextmanager
@@ -29,13 +30,19 @@ def children_die_with_us() -> Iterator[None]:
         os.environ.pop(OWNER, None)
 
 
+def end_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent goes; kept across exec, and safe between fork and exec."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent goes; a no-op outside our engines' processes."""
     owner = os.environ.get(OWNER)
     if owner is None or owner == str(os.getpid()) or not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     # A parent that died before the request sends no signal. In a container the job itself may be process 1.
     if os.getppid() != parent or (parent == 1 and owner != "1") or not os.path.exists(f"/proc/{owner}"):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lengthwise import cli, environment, job
@@ -295,3 +297,36 @@ def test_the_exit_code_of_a_launched_job_is_its_own(tmp_path):
 def test_slurms_warning_does_not_end_the_launcher():
     code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN)"
     assert job.run_process([sys.executable, "-c", code], "script.py") == 0
+
+
+@pytest.mark.parametrize("is_launched", [False, True])
+def test_a_job_goes_with_the_recipe_that_is_killed(tmp_path, is_launched):
+    noted = tmp_path / "pid"
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import lengthwise, os, pathlib, time\n"
+        f"pathlib.Path({str(noted)!r} + '.new').write_text(str(os.getpid()))\n"
+        f"os.rename({str(noted)!r} + '.new', {str(noted)!r})\ntime.sleep(300)\n"
+    )
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text("import subprocess, sys\nsubprocess.run([sys.executable, sys.argv[1]])\n")
+    command = [sys.executable, *([str(launcher)] if is_launched else []), str(script)]
+    code = f"from lengthwise.job import run_process\nrun_process({command!r}, {str(script) if is_launched else None!r})"
+    recipe = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while not noted.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    pid = int(noted.read_text())
+    recipe.kill()
+    recipe.wait()
+    while runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not runs(pid)
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there and is more than an entry that nobody has waited for."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
