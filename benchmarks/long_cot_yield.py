@@ -16,7 +16,6 @@ import re
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from lengthwise.job import job
 
@@ -38,11 +37,6 @@ def last_number(text: str) -> Fraction | None:
     """Return the last number of a text."""
     found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
     return Fraction(found[-1].replace(",", "")) if found else None
-
-
-def rows(run: Any, name: str = "data.jsonl") -> list[dict[str, Any]]:
-    """Return the rows of a run."""
-    return [json.loads(line) for line in run.file(name).read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> int:
@@ -80,7 +74,7 @@ def main() -> int:
                 "pairs": run.manifest["counts"]["kept"],
                 "reasons": run.manifest["counts"]["reasons"],
             }
-        kept, dropped = rows(built), rows(built, "dropped.jsonl")
+        kept, dropped = built.rows(), built.rows("dropped.jsonl")
     attempts = [attempt for row in [*kept, *dropped] for attempt in row["attempts"]]
     right = [attempt["correct"] is True for attempt in attempts]
     disagree = [

@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"RUN: {arguments.run} is not finished: give its command again, it goes on where it stopped"
         )
-    lines = run.file("data.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = run.rows()
     if not rows:
         raise ConfigError(f"RUN: {arguments.run} kept no row: there is nothing to export")
     splits = split_by_prompt(
@@ -94,7 +94,7 @@ def shaped(row: Mapping[str, Any], form: str, columns: Sequence[str] = ()) -> di
     Example:
         >>> row = {"id": "a", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
         >>> shaped(row, "alpaca")
-        {'id': 'a', 'instruction': 'Hi', 'input': '', 'output': 'Yo'}
+        {'id': 'a', 'system': '', 'instruction': 'Hi', 'input': '', 'output': 'Yo'}
     """
     missing = [name for name in columns if name not in row]
     if missing:
@@ -111,6 +111,8 @@ def shaped(row: Mapping[str, Any], form: str, columns: Sequence[str] = ()) -> di
     turns = row["messages"]
     if form == "messages":
         return {**kept, "messages": turns}
+    if turns[-1]["role"] != "assistant":
+        raise ConfigError(f"--rows {form}: row {row['id']} has no answer: take messages")
     if form == "prompt_completion":
         return {**kept, "prompt": turns[:-1], "completion": turns[-1:]}
     if form == "sharegpt":
@@ -118,8 +120,9 @@ def shaped(row: Mapping[str, Any], form: str, columns: Sequence[str] = ()) -> di
             **kept,
             "conversations": [{"from": _SHAREGPT[t["role"]], "value": t["content"]} for t in turns],
         }
-    system = {"system": turns[0]["content"]} if turns[0]["role"] == "system" else {}
-    asked = turns[len(system) : -1]
+    has_system = turns[0]["role"] == "system"
+    system = {"system": turns[0]["content"] if has_system else ""}
+    asked = turns[has_system:-1]
     if [turn["role"] for turn in asked] != ["user"]:
         raise ConfigError(f"--rows alpaca: row {row['id']} has several turns: take messages or sharegpt")
     return {**kept, **system, "instruction": asked[0]["content"], "input": "", "output": turns[-1]["content"]}
@@ -137,8 +140,9 @@ def split_by_prompt(
     """
     parts: dict[str, list[dict[str, Any]]] = {"train": [], **({"eval": []} if eval_frac else {})}
     for one, row in zip(shaped_rows, rows, strict=True):
-        turns = row["prompt"] if "prompt" in row else row["messages"][:-1]
-        prompt = [words_of(turn["content"]) for turn in turns if turn["role"] != "system"]
+        turns = row["messages"] if "messages" in row else row["prompt"]
+        last = max((i for i, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+        prompt = [words_of(turn["content"]) for turn in turns[: last + 1] if turn["role"] != "system"]
         draw = int(digest(prompt)[:8], 16) / 2**32
         parts["eval" if draw < eval_frac else "train"].append(one)
     return parts
@@ -155,7 +159,9 @@ def card(run: RunDir, splits: Mapping[str, Sequence[Any]], arguments: argparse.N
     text = re.sub(r"(?m)^  data_files: .*$", f"  data_files:{files}", text, count=1)
     text = re.sub(r"(?m)^license: .*$", f"license: {arguments.license}", text, count=1)
     manifest = run.manifest
-    origins = [f"- {item['path']} ({item.get('sha256', 'no digest')[:12]})" for item in manifest["inputs"]]
+    origins = [
+        f"- {item['path']} ({(item.get('sha256') or 'no digest')[:12]})" for item in manifest["inputs"]
+    ]
     origins += [f"- {parent['job']} {parent['path']}" for parent in manifest["parents"]]
     parts = [
         text.rstrip(),
@@ -179,7 +185,14 @@ def _write(splits: Mapping[str, Sequence[dict[str, Any]]], files: str, folder: P
         return
     from datasets import Dataset, DatasetDict
 
-    sets: Any = {name: Dataset.from_list(list(part)) for name, part in splits.items()}
+    whole = Dataset.from_list(
+        [row for part in splits.values() for row in part]
+    )  # one schema, also of an empty split
+    ends = list(accumulate(map(len, splits.values()), initial=0))
+    sets: Any = {
+        name: whole.select(range(start, end))
+        for name, (start, end) in zip(splits, pairwise(ends), strict=True)
+    }
     if files == "datasets":
         DatasetDict(sets).save_to_disk(str(folder))
         return

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.gates import GatedText, TextGates, stated_length_score, verdicts
-from data_builders.rows import turns
+from data_builders.rows import scores_of, turns
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
-from lengthwise.contamination import OverlapIndex, texts_of
+from lengthwise.contamination import OverlapIndex
 from lengthwise.degeneration import language
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
@@ -34,6 +34,7 @@ from lengthwise.outcomes import Kept, Outcome
 from lengthwise.records import Sample
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import RowSource, find_rows
+from lengthwise.row_values import prompt_turns
 from lengthwise.rows import BadRow
 from lengthwise.run_dir import InputFile
 
@@ -78,7 +79,16 @@ class EvalSet:
                 raise ConfigError(
                     f"builder.decontaminate: {row.place} has none of {', '.join(columns)}: name its column"
                 )
-            yield f"{self.path} {number}", "\n".join(texts_of(row.values[column]))
+            try:
+                turns = prompt_turns(row.values[column])
+            except ValueError as error:
+                raise ConfigError(f"builder.decontaminate: {row.place}: column {column!r} {error}") from None
+            text = "\n".join(turn.content for turn in turns if turn.role == "user")
+            if not text.strip():
+                raise ConfigError(
+                    f"builder.decontaminate: {row.place} has an empty prompt in {column!r}: name its column"
+                )
+            yield f"{self.path} {number}", text
 
 
 @dataclass(kw_only=True)
@@ -185,7 +195,7 @@ def gated_text(sample: Sample) -> GatedText:
 async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -> Outcome:
     """Return a row that passed."""
     text = gated_text(sample)
-    earlier_scores, earlier_filters = sample.metadata.get("scores"), sample.metadata.get("filters")
+    earlier_filters = sample.metadata.get("filters")
     return Kept(
         {
             **sample.metadata,
@@ -200,7 +210,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
                 "tokens": text.num_tokens,
             },
             "scores": {
-                **(earlier_scores if isinstance(earlier_scores, dict) else {}),
+                **scores_of(sample),
                 "s_l": stated_length_score(text),
             },
             "filters": [

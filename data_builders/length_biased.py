@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data_builders.rows import turns
+from data_builders.rows import scores_of, turns
 from data_builders.self_lengthen_sampling import keeps_long
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
@@ -57,7 +57,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
                 "words_longen": count_cjk_ws(text),
                 "tokens": sample.metadata.get("num_tokens"),
             },
-            "scores": dict(sample.metadata.get("scores") or {}),
+            "scores": scores_of(sample),
             "lineage": [*sample.lineage, "length_biased"],
         }
     )

@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from data_builders.gates import length_score
+from data_builders.rows import scores_of
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws, longen_interval
+from lengthwise.lengths import count_cjk_alpha, count_cjk_ws, longen_interval, longen_score
 from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
 from lengthwise.records import LengthTarget, Prompt, Relation, Sample, digest, user
 from lengthwise.templates import load_phrases, load_prompt
@@ -72,8 +73,10 @@ def refused(samples: Sequence[Sample], config: Config) -> dict[str, Refusal]:
     """Return the rows whose answers are too short or too long."""
     found = {}
     for sample in samples:
-        words = count_cjk_alpha(sample.completion or "")
-        if words < config.min_words or (config.max_words is not None and words > config.max_words):
+        words = count_cjk_ws(sample.completion or "")
+        if not sample.instruction.strip():
+            found[sample.id] = Refusal("input: no question", "")
+        elif words < config.min_words or (config.max_words is not None and words > config.max_words):
             found[sample.id] = Refusal("length out of range", f"{words} words")
         elif config.form == "sentence" and parse_length_wish(sample.instruction) is not None:
             found[sample.id] = Refusal("states a length already", "")
@@ -82,7 +85,7 @@ def refused(samples: Sequence[Sample], config: Config) -> dict[str, Refusal]:
 
 async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -> Outcome:
     """Return the row with its length in its prompt."""
-    words = count_cjk_alpha(sample.completion or "")
+    words = count_cjk_ws(sample.completion or "")  # as LonGen, whose formula decides what is true
     target = true_label(words, random.Random(digest([config.draw_seed, sample.id])), config.grid)
     if target is None:
         return Rejected("no true label", {"detail": f"{words} words on a grid of {config.grid}"})
@@ -205,8 +208,8 @@ def says(prompt: str, target: LengthTarget) -> bool:
 
 
 def _with_prompt(messages: Prompt, prompt: str) -> list[dict[str, str]]:
-    turns = list(messages)
-    turns[-1] = replace(turns[-1], content=prompt)
+    last = max(i for i, turn in enumerate(messages) if turn.role == "user")
+    turns = [replace(turn, content=prompt) if i == last else turn for i, turn in enumerate(messages)]
     return [turn.to_dict() for turn in turns]
 
 
@@ -214,7 +217,7 @@ def _record(
     sample: Sample, target: LengthTarget, prompt: str, words: int, calls: Sequence[Any]
 ) -> dict[str, Any]:
     text = sample.completion or ""
-    low, high = longen_interval(target)
+    counted = count_cjk_alpha(text)
     return {
         **sample.metadata,
         "id": sample.id,
@@ -224,14 +227,14 @@ def _record(
         "language": language(text),
         "length": {
             "requested": target.to_dict(),
-            "words_longbench": words,
-            "words_longen": count_cjk_ws(text),
+            "words_longbench": counted,
+            "words_longen": words,
             "tokens": sample.metadata.get("num_tokens"),
         },
         "scores": {
-            **dict(sample.metadata.get("scores") or {}),
-            "s_l": round(length_score(target, words), 3),
-            "longen": float(low <= words <= high),
+            **scores_of(sample),
+            "s_l": round(length_score(target, counted), 3),
+            "longen": longen_score(target, words),
         },
         "label_calls": list(calls),
         "lineage": [*sample.lineage, "length_instructions"],

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from data_builders.thoughts import Marks, NoThought, Thought, read_thought
 from lengthwise.answer_process import ComparisonFailed, compare_answers
-from lengthwise.answers import final_answer, gsm8k_answer
+from lengthwise.answers import final_answer, gsm8k_answer, last_box
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.contamination import words_of
@@ -204,6 +204,8 @@ async def solve(problem: Problem) -> Outcome:
     """Return what becomes of a problem whose calls all succeed."""
     sample, config, teacher = problem.sample, problem.config, problem.callers["teacher"]
     gold = right_answer(sample, config)
+    if not sample.instruction.strip():
+        return Rejected("input: no question", {"source": dict(sample.metadata)})
     if gold is None and config.tests_column is None:
         return Rejected(
             "input: no answer", problem.record(detail=f"column {config.answer_column!r} is empty")
@@ -240,11 +242,20 @@ UNJUDGED = "verifier: no verdict"
 
 
 def right_answer(sample: Sample, config: Config) -> str | None:
-    """Return the reference answer of a problem, None where its row has none."""
+    """Return the reference answer of a problem: behind GSM8K's ####, else in the last box, else the whole text.
+
+    None where its row has none.
+    """
     value = sample.metadata.get(config.answer_column)
     if value is None or not str(value).strip():
         return None
-    return gsm8k_answer(str(value)) if "####" in str(value) else str(value)
+    text = str(value)
+    if "####" in text:
+        try:
+            return gsm8k_answer(text)
+        except ValueError:  # nothing behind it
+            return None
+    return last_box(text) or text
 
 
 def question(sample: Sample, config: Config) -> Prompt:
@@ -316,6 +327,8 @@ async def rewritten(reply: Completion, number: int, problem: Problem) -> Attempt
     (written,) = await problem.callers["rewriter"](
         user(prompt), Sampling(temperature=0.7, max_tokens=config.max_tokens), step="rewrite", attempt=number
     )
+    if written.finish_reason != "stop":
+        return Attempt(reply=reply, text=written.text, fault="rewriting: cut", rewritten=True)
     try:
         thought = read_thought(written.text, written.reasoning)
     except NoThought as error:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from data_builders.rows import turns
+from data_builders.rows import scores_of, turns
 from data_builders.sources import Refusal
 from data_builders.thought_changes import (
     change_digits,
@@ -23,7 +23,7 @@ from data_builders.thought_changes import (
     insert_steps,
     shuffle_steps,
 )
-from data_builders.thoughts import Marks, NoThought, Thought, read_thought, steps
+from data_builders.thoughts import Marks, NoThought, Thought, marks_of, read_thought, steps
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
@@ -55,7 +55,9 @@ class Config:
     scope: Literal["thought", "all"] = option(
         "thought", help="digits: in the thought alone, or in the solution too (the released code)"
     )
-    marks: Marks = option("think", help="how the rows mark thought and solution: think, or sky_t1")
+    marks: Marks | None = option(
+        None, help="how thought and solution are marked: think or sky_t1; default: as they are"
+    )
     draw_seed: int = option(0, help="of the changes")
 
     def __post_init__(self) -> None:
@@ -105,11 +107,12 @@ async def build(sample: Sample, callers: Mapping[str, Caller], perturbation: Per
     config = perturbation.config
     before = read_thought(sample.completion or "")
     stream = random.Random(digest([config.draw_seed, sample.id]))
-    others = [step for prompt, step in perturbation.pool if prompt != sample.instruction]
+    others = steps_of_others(perturbation.pool, sample.instruction, len(steps(before.thinking)), stream)
     if config.operation == "insert" and not others:
         return Rejected("no step of another problem", {"messages": turns(sample)})
-    after = perturbed(before, config, others, stream)
-    text = after.marked(config.marks) if after.thinking else after.solution
+    after, changed = perturbed(before, config, others, stream)
+    marks = config.marks or marks_of(sample.completion or "")
+    text = after.marked(marks) if after.thinking else after.solution
     row = replace(sample, completion=text)
     return Kept(
         {
@@ -124,40 +127,71 @@ async def build(sample: Sample, callers: Mapping[str, Caller], perturbation: Per
                 "words_longen": count_cjk_ws(text),
                 "tokens": None,
             },
-            "scores": dict(sample.metadata.get("scores") or {}),
-            "perturbation": _account(before, after, config),
+            "scores": scores_of(sample),
+            "perturbation": {
+                "operation": config.operation,
+                "share": config.share,
+                "steps": len(steps(before.thinking)),
+                "changed": changed,
+            },
             "lineage": [*sample.lineage, f"perturb:{config.operation}:{config.share:g}"],
         }
     )
 
 
-def perturbed(thought: Thought, config: Config, others: Sequence[str], stream: random.Random) -> Thought:
+def steps_of_others(
+    pool: Sequence[tuple[str, str]], prompt: str, number: int, stream: random.Random
+) -> list[str]:
+    """Draw steps of other problems from a pool, at random and with repetition; none where the pool has no other."""
+    if all(other == prompt for other, _ in pool):
+        return []
+    found: list[str] = []
+    while len(found) < number:
+        other, step = stream.choice(pool)
+        if other != prompt:
+            found.append(step)
+    return found
+
+
+class Perturbed(NamedTuple):
+    """A thought after an operation."""
+
+    thought: Thought
+    changed: int
+    """Steps that are gone, replaced or elsewhere; with digits the characters or numbers that differ; with reflections
+    the sentences that are gone."""
+
+
+def perturbed(thought: Thought, config: Config, others: Sequence[str], stream: random.Random) -> Perturbed:
     """Return a thought after one operation.
 
     Example:
         >>> perturbed(Thought("2 is 2.", "2."), Config(operation="delete"), (), random.Random(0))
-        Thought(thinking='', solution='2.')
+        Perturbed(thought=Thought(thinking='', solution='2.'), changed=1)
     """
     if config.operation == "digits":
-        thinking = change_digits(thought.thinking, config.share, stream, config.unit)
-        if config.scope == "thought":
-            return Thought(thinking, thought.solution)
-        return Thought(thinking, change_digits(thought.solution, config.share, stream, config.unit))
+        return _digits(thought, config, stream)
     if config.operation == "reflections":
-        return Thought(drop_reflections(thought.thinking, config.share, stream).strip(), thought.solution)
+        thinking, gone = drop_reflections(thought.thinking, config.share, stream)
+        return Perturbed(Thought(thinking.strip(), thought.solution), gone)
     if config.share == 0:
-        return thought
-    found = steps(thought.thinking)
+        return Perturbed(thought, 0)
+    before = steps(thought.thinking)
     if config.operation == "delete":
-        found = delete_steps(found, config.share, stream)
-    elif config.operation == "insert":
-        found = insert_steps(found, config.share, others, stream)
+        after = delete_steps(before, config.share, stream)
+        changed = len(before) - len(after)
     else:
-        found = shuffle_steps(found, config.share, stream)
-    return Thought("\n\n".join(found), thought.solution)
+        if config.operation == "insert":
+            after = insert_steps(before, config.share, others, stream)
+        else:
+            after = shuffle_steps(before, config.share, stream)
+        changed = sum(a != b for a, b in zip(before, after, strict=True))
+    return Perturbed(Thought("\n\n".join(after), thought.solution), changed)
 
 
-def _account(before: Thought, after: Thought, config: Config) -> dict[str, Any]:
-    old, new = steps(before.thinking), steps(after.thinking)
-    moved = sum(a != b for a, b in zip(old, new, strict=False)) + abs(len(old) - len(new))
-    return {"operation": config.operation, "share": config.share, "steps": len(old), "changed": moved}
+def _digits(thought: Thought, config: Config, stream: random.Random) -> Perturbed:
+    thinking, changed = change_digits(thought.thinking, config.share, stream, config.unit)
+    if config.scope == "thought":
+        return Perturbed(Thought(thinking, thought.solution), changed)
+    solution, more = change_digits(thought.solution, config.share, stream, config.unit)
+    return Perturbed(Thought(thinking, solution), changed + more)

@@ -84,7 +84,7 @@ def _are_pairs(file: Path) -> bool:
     """Return whether a file's rows are pairs: a builder makes rows of one kind."""
     with file.open(encoding="utf-8") as lines:
         first = lines.readline()
-    return bool(first) and "chosen" in json.loads(first)
+    return bool(first) and "messages" not in json.loads(first)
 
 
 def _parquet_row(record: Mapping[str, Any], conversations: Sequence[str]) -> dict[str, Any]:
@@ -111,6 +111,12 @@ def bare_record(sample: Sample, detail: str | None = None) -> dict[str, Any]:
         "lineage": list(sample.lineage),
     }
     return record if detail is None else {**record, "detail": detail}
+
+
+def scores_of(sample: Sample) -> dict[str, Any]:
+    """Return the scores that a row came with, where it has a map of them."""
+    scores = sample.metadata.get("scores")
+    return dict(scores) if isinstance(scores, Mapping) else {}
 
 
 def turns(sample: Sample) -> list[dict[str, str]]:

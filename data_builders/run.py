@@ -178,6 +178,8 @@ class Build:
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
         refused = _refused(self.builder, self.samples, self.method)
+        settled = getattr(self.builder, "settled", None)
+        method = self.method if settled is None else settled(self.samples, self.method)
         keys = {sample.id: row_key(sample, refused.get(sample.id)) for sample in self.samples}
         bad_rows = {digest(row.to_dict()): row for row in self.source.bad_rows}
         journal = Journal(self.run.file("journal.jsonl"))
@@ -191,7 +193,7 @@ class Build:
                 for key, row in bad_rows.items():
                     if not rows.has_ended(key):
                         rows.add(key, "rejected", BAD_ROW, row.to_dict())
-                await self._make_rows(rows, keys, refused, journal, meter)
+                await self._make_rows(rows, keys, refused, method, journal, meter)
         finally:
             journal.close()
         inputs = [*bad_rows, *keys.values()]
@@ -209,6 +211,7 @@ class Build:
         rows: WrittenRows,
         keys: Mapping[str, str],
         refused: Mapping[str, Refusal],
+        method: Any,
         journal: Journal,
         meter: Meter,
     ) -> None:
@@ -217,8 +220,6 @@ class Build:
         Raises:
             LimitReached: saying how far the run got.
         """
-        settled = getattr(self.builder, "settled", None)
-        method = self.method if settled is None else settled(self.samples, self.method)
 
         async def worker(sample: Sample) -> Outcome:
             if sample.id in refused:

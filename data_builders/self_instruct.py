@@ -17,11 +17,12 @@ from typing import Any, Literal
 from data_builders.self_lengthen_sampling import SamplingOptions
 from data_builders.sources import Columns, Refusal, read_source
 from lengthwise.caller import Caller
-from lengthwise.config import option
+from lengthwise.config import ConfigError, option
 from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
 from lengthwise.records import Message, Prompt, Sample, digest, user
+from lengthwise.row_sources import find_rows
 from lengthwise.run_dir import InputFile
 from lengthwise.templates import load_prompt
 
@@ -64,7 +65,7 @@ def refused(samples: Sequence[Sample], config: Config) -> dict[str, Refusal]:
 
 def inputs(config: Config) -> list[InputFile]:
     """Return the files that hold the examples."""
-    return [InputFile.of(Path(config.seeds))]
+    return [file for source in (config.seeds, *config.pool) for file in find_rows(source).inputs()]
 
 
 def settled(samples: Sequence[Sample], config: Config) -> WithExamples:
@@ -78,7 +79,13 @@ def settled(samples: Sequence[Sample], config: Config) -> WithExamples:
         for sample in read_source(source, Columns(length=None)).samples:
             if sample.metadata.get("language", config.language) == config.language:
                 found.append(sample.instruction)
-    return WithExamples(config, tuple(dict.fromkeys(found)))
+    examples = tuple(dict.fromkeys(found))
+    if len(examples) < NUM_EXAMPLES:
+        raise ConfigError(
+            f"builder.seeds: {config.seeds} has {len(examples)} instructions in {config.language}, and a slot is shown "
+            f"{NUM_EXAMPLES}: add some, or set builder.language"
+        )
+    return WithExamples(config, examples)
 
 
 async def build(sample: Sample, callers: Mapping[str, Caller], given: WithExamples) -> Outcome:

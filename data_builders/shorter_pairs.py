@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_builders.sources import Refusal
-from data_builders.thoughts import Marks, NoThought, Thought, read_thought, steps
+from data_builders.thoughts import Marks, NoThought, Thought, marks_of, read_thought, steps
 from lengthwise.answer_equality import same_answer
 from lengthwise.answers import final_answer
 from lengthwise.caller import Caller
@@ -43,7 +43,9 @@ class Config:
         0.0,
         help="least share of the longer answer's tokens by which the other must be shorter; ties never pair",
     )
-    marks: Marks = option("think", help="how thought and solution are marked in what is cut")
+    marks: Marks | None = option(
+        None, help="how thought and solution are marked in what is cut; default: as they were"
+    )
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""
@@ -113,7 +115,7 @@ def silc(answers: Sequence[Answer]) -> Pair:
     return Pair(min(longer, key=lambda answer: answer.tokens), rejected)
 
 
-def first_correct(answers: Sequence[Answer], gold: str, *, more_steps: int, marks: Marks) -> Pair:
+def first_correct(answers: Sequence[Answer], gold: str, *, more_steps: int, marks: Marks | None) -> Pair:
     """Return the shortest right answer, its thought cut behind the first step that states it, over the longest one.
 
     Raises:
@@ -137,7 +139,7 @@ def first_correct(answers: Sequence[Answer], gold: str, *, more_steps: int, mark
     kept = found[: states[0] + 1 + more_steps]
     if kept == found and right[0] is right[-1]:
         raise NoPair("nothing to cut")
-    text = Thought("\n\n".join(kept), thought.solution).marked(marks)
+    text = Thought("\n\n".join(kept), thought.solution).marked(marks or marks_of(right[0].text))
     tokens = round(right[0].tokens * len(text) / max(1, len(right[0].text)))
     return _unequal(Pair(Answer(text, tokens, True), right[-1]))
 

@@ -15,8 +15,9 @@ from data_builders.thoughts import opens_with_keyword
 
 DigitUnit = Literal["digit", "number"]
 
+_DIGIT = re.compile(r"[0-9]")
 _NUMBER = re.compile(r"\b\d+(?:\.\d+)?\b")
-_SENTENCE = re.compile(r"[^.!?。！？\n]*(?:[.!?。！？]+|\n|$)\s*")
+_SENTENCE = re.compile(r"[^\n]*?(?:[.!?]+(?=\s|$)|[。！？]+|\n|$)\s*")
 
 
 def delete_steps(steps: Sequence[str], share: float, stream: random.Random) -> list[str]:
@@ -71,36 +72,47 @@ def shuffle_steps(steps: Sequence[str], share: float, stream: random.Random) -> 
     return found
 
 
-def change_digits(text: str, share: float, stream: random.Random, unit: DigitUnit = "digit") -> str:
+def change_digits(
+    text: str, share: float, stream: random.Random, unit: DigitUnit = "digit"
+) -> tuple[str, int]:
     """Put random digits in the place of a share of the digits, or of the numbers, of a text.
 
     The paper changes each digit for one of 0 to 9; its released code each number for one of 0 to 10, drawn with that
     share as the probability. Here both draw with a probability, and a new one may equal the old.
 
+    Returns:
+        The text, and how many of its digits, or numbers, are others now.
+
     Example:
         >>> change_digits("12 and 3.5", 0, random.Random(0))
-        '12 and 3.5'
+        ('12 and 3.5', 0)
     """
-    if unit == "digit":
-        return re.sub(r"\d", lambda match: _maybe(match, share, stream, 9), text)
-    return _NUMBER.sub(lambda match: _maybe(match, share, stream, 10), text)
+    pattern, most = (_DIGIT, 9) if unit == "digit" else (_NUMBER, 10)
+    changed = 0
+
+    def drawn(match: re.Match[str]) -> str:
+        nonlocal changed
+        new = str(stream.randint(0, most)) if stream.random() < share else match[0]
+        changed += new != match[0]
+        return new
+
+    return pattern.sub(drawn, text), changed
 
 
-def _maybe(match: re.Match[str], share: float, stream: random.Random, most: int) -> str:
-    return str(stream.randint(0, most)) if stream.random() < share else match[0]
-
-
-def drop_reflections(text: str, share: float, stream: random.Random) -> str:
+def drop_reflections(text: str, share: float, stream: random.Random) -> tuple[str, int]:
     """Remove a share of the sentences that open with a keyword of reflection.
 
+    Returns:
+        The text, and how many sentences are gone.
+
     Example:
-        >>> drop_reflections("It is 5. Wait, no. It is 4.", 1, random.Random(0))
-        'It is 5. It is 4.'
+        >>> drop_reflections("It is 5. Wait, 3.5 is wrong. It is 4.", 1, random.Random(0))
+        ('It is 5. It is 4.', 1)
     """
     sentences = _SENTENCE.findall(text)
     at = [i for i, sentence in enumerate(sentences) if opens_with_keyword(sentence)]
     gone = {at[i] for i in _chosen(len(at), share, stream)}
-    return "".join(sentence for i, sentence in enumerate(sentences) if i not in gone)
+    return "".join(sentence for i, sentence in enumerate(sentences) if i not in gone), len(gone)
 
 
 def _chosen(number: int, share: float, stream: random.Random) -> set[int]:

@@ -92,7 +92,19 @@ def _between(text: str, marks: tuple[str, ...]) -> Thought:
 def _whole(thinking: str, solution: str) -> Thought:
     if not thinking.strip() or not solution.strip():
         raise NoThought("an empty part")
+    if any(mark in part for part in (thinking, solution) for mark in (*_SKY, *_THINK)):
+        raise NoThought("marks missing or repeated")
     return Thought(thinking.strip(), solution.strip())
+
+
+def marks_of(text: str) -> Marks:
+    """Return how an answer's two parts are marked.
+
+    Example:
+        >>> marks_of("<think>a</think>b")
+        'think'
+    """
+    return "sky_t1" if _SKY[0] in text else "think"
 
 
 def steps(thinking: str) -> list[str]:

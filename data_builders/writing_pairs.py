@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_builders.gates import length_score
+from data_builders.gates import GatedText, stated_length_score
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
@@ -128,12 +128,11 @@ async def scored_text(
     callers: Mapping[str, Caller],
     config: Config,
 ) -> Scored:
-    """Return a text with its scores; an empty one is worth nothing, and no judge is asked."""
+    """Return a text with its scores; an empty one has none: no training takes an empty answer."""
     text = reply.text.strip()
-    s_l = length_score(target, count_cjk_alpha(text))
+    s_l = stated_length_score(GatedText(prompt=sample.instruction, answer=text, target=target)) or 0.0
     if config.length_weight == 1 or not text:
-        quality = None if config.length_weight == 1 else 0.0
-        return Scored(reply=reply, s_l=s_l, quality=quality, score=s_l if text else 0.0)
+        return Scored(reply=reply, s_l=s_l, quality=None, score=s_l if text else None)
     template = load_prompt("data_builders", "writing_pairs_judge")
     settings = JudgeSettings(
         model=callers["judge"].model,

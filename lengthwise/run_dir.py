@@ -286,6 +286,11 @@ class RunDir:
         self.close()
         return manifest
 
+    def rows(self, name: str = "data.jsonl") -> list[dict[str, Any]]:
+        """Return the rows of a file of JSON lines; texts may hold what `str.splitlines` takes for the end of one."""
+        with self.file(name).open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
     def close(self) -> None:
         """Give the folder free without finishing; the end of the process does so too."""
         self.writes = False

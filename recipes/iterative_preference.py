@@ -126,7 +126,12 @@ def measured(policy: Policy, settings: Settings) -> Policy:
         output_dir=str(Path(settings.output_dir) / f"eval_{policy.number}"),
     )
     results = json.loads(next(run.path.glob("results_*.json")).read_text(encoding="utf-8"))["results"]
-    policy.held_out = {name: value for row in results.values() for name, value in metric_values(row).items()}
+    found = [metric_values(row) for row in results.values()]
+    if sum(settings.metric in row for row in found) > 1:
+        raise ConfigError(
+            f"metric is {settings.metric!r}, which several tasks of {settings.eval_config} measure: name one task there"
+        )
+    policy.held_out = {name: value for row in found for name, value in row.items()}
     if settings.metric not in policy.held_out:
         raise ConfigError(
             f"metric is {settings.metric!r}, and {settings.eval_config} measures {', '.join(policy.held_out)}"
@@ -200,7 +205,7 @@ def merged(run: RunDir, folder: Path) -> str:
 
 def monitored(pairs: RunDir) -> dict[str, Any]:
     """Return what to watch in a round's texts: how many make pairs, how long they are, how much they repeat."""
-    rows = [json.loads(line) for line in pairs.file("data.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = pairs.rows()
     chosen = [row["chosen"][0]["content"] for row in rows]
     rejected = [row["rejected"][0]["content"] for row in rows]
     counts = pairs.manifest["counts"]

@@ -50,7 +50,7 @@ class Settings:
     samples: int = option(2, help="answers of an instruction, and extensions of an answer; the paper: 2")
     sampling: dict[str, Any] = option(
         default_factory=dict,
-        help="options of all calls: temperature, top_p, top_k, repetition_penalty, max_tokens, tries",
+        help="of all calls: temperature, top_p, top_k, repetition_penalty; of the texts: max_tokens, tries",
     )
     extension: dict[str, Any] = option(
         default_factory=dict, help="options of the extension beside these: micro_iterations, min_growth"
@@ -68,6 +68,8 @@ class Settings:
         """Refuse what makes no round."""
         if self.language not in ("en", "zh"):
             raise ConfigError(f"language is {self.language!r}: choose en or zh")
+        if not 0 < self.likeness <= 1:
+            raise ConfigError(f"likeness is {self.likeness}: it must be above 0 and at most 1")
         for name in ("rounds", "num_instructions", "samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
@@ -142,11 +144,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def rows_of(run: RunDir, file: str = "data.jsonl") -> list[dict[str, Any]]:
-    """Return the rows of a build."""
-    return [json.loads(line) for line in run.file(file).read_text(encoding="utf-8").splitlines()]
-
-
 def new_ones(instructions: Sequence[Mapping[str, Any]], likeness: float) -> list[Mapping[str, Any]]:
     """Return the instructions that are no near duplicates of one before."""
     index = NearDuplicates(threshold=likeness, n=3)
@@ -190,9 +187,10 @@ def run_round(this: Round) -> dict[str, Any]:
         folder / "slots.jsonl",
         [{"id": f"r{this.number}-{i}", "prompt": f"slot {i}"} for i in range(settings.num_instructions)],
     )
-    asked = {"name": "self_instruct", "language": settings.language, "pool": this.pool}
+    shared = {key: value for key, value in settings.sampling.items() if key not in ("max_tokens", "tries")}
+    asked = {"name": "self_instruct", **shared, "language": settings.language, "pool": this.pool}
     instructions = this.build("instructions", asked, slots)
-    fresh = new_ones(rows_of(instructions), settings.likeness)
+    fresh = new_ones(instructions.rows(), settings.likeness)
     prompts = write_rows(
         folder / "prompts.jsonl",
         [
@@ -205,15 +203,11 @@ def run_round(this: Round) -> dict[str, Any]:
     initial = this.longer_ones("initial", responses)
     drafts = write_rows(
         folder / "drafts.jsonl",
-        [
-            {"id": r["id"], "messages": r["messages"]}
-            for r in rows_of(initial)
-            for _ in range(settings.samples)
-        ],
+        [{"id": r["id"], "messages": r["messages"]} for r in initial.rows() for _ in range(settings.samples)],
     )
     method = {"name": "extend", **settings.sampling, **settings.extension}
     extensions = this.build("extensions", method, drafts, this.extender)
-    pairs = rows_of(this.longer_ones("pairs", extensions))
+    pairs = this.longer_ones("pairs", extensions).rows()
     if not pairs:
         raise ConfigError(
             f"round {this.number} has no pair to train on: {extensions.path}/dropped.jsonl has the reasons; raise "
@@ -230,16 +224,16 @@ def run_round(this: Round) -> dict[str, Any]:
 
 def summary(steps: Mapping[str, RunDir], num_pairs: int) -> dict[str, Any]:
     """Return the numbers of a round over all attempts: one that was refused has not grown."""
-    kept = rows_of(steps["extensions"])
-    refused = rows_of(steps["extensions"], "dropped.jsonl")
+    kept = steps["extensions"].rows()
+    refused = steps["extensions"].rows("dropped.jsonl")
     before = [count_cjk_ws(row["initial"]) for row in kept]
     after = [row["length"]["words_longen"] for row in kept]
     unchanged = [count_cjk_ws(row["messages"][-1]["content"]) for row in refused]
-    responses = rows_of(steps["responses"])
+    responses = steps["responses"].rows()
     ratios = [b / max(1, a) for a, b in zip(before, after, strict=True)] + [1.0] * len(unchanged)
     reasons: Counter[str] = Counter()
     for name, run in steps.items():
-        for row in rows_of(run, "dropped.jsonl"):
+        for row in run.rows("dropped.jsonl"):
             reasons[f"{name}: {row['reason']}"] += 1
     seconds = sum(run.manifest["wall_seconds"] for run in steps.values())
     attempts = len(kept) + len(refused)

@@ -24,6 +24,8 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _READS = _EXECUTE | _READ_FILE | _READ_DIR
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 """All rights to files that a version of Landlock knows; later versions know no more."""
+_DEVICES = 1 << 6 | 1 << 11
+"""To make character and block devices, which would reach around all rights to files."""
 _NET, _SCOPE = 3, 3
 """TCP bind and connect (version 4); abstract sockets and signals (version 6)."""
 
@@ -33,28 +35,48 @@ _CLONE3 = 435
 _DENIED = {
     "x86_64": {
         "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "socketpair": 53, "accept4": 288,
-        "fork": 57, "vfork": 58, "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129,
-        "rt_tgsigqueueinfo": 297, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "pivot_root": 155,
-        "chroot": 161, "mount": 165, "umount2": 166, "swapon": 167, "reboot": 169, "init_module": 175,
-        "delete_module": 176, "finit_module": 313, "kexec_load": 246, "kexec_file_load": 320, "add_key": 248,
-        "request_key": 249, "keyctl": 250, "unshare": 272, "setns": 308, "perf_event_open": 298,
-        "open_by_handle_at": 304, "bpf": 321, "userfaultfd": 323,
+        "fork": 57, "vfork": 58, "setsid": 112, "setpgid": 109, "kill": 62, "tkill": 200, "tgkill": 234,
+        "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "ptrace": 101, "process_vm_readv": 310,
+        "process_vm_writev": 311, "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203,
+        "sched_setattr": 314, "setpriority": 141, "ioprio_set": 251, "shmget": 29, "shmat": 30, "shmctl": 31,
+        "semget": 64, "semop": 65, "semctl": 66, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71,
+        "semtimedop": 220, "mq_open": 240, "mq_unlink": 241, "mknod": 133, "mknodat": 259, "pivot_root": 155,
+        "chroot": 161, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
+        "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "acct": 163, "settimeofday": 164,
+        "adjtimex": 159, "clock_settime": 227, "clock_adjtime": 305, "quotactl": 179, "syslog": 103,
+        "init_module": 175, "delete_module": 176, "finit_module": 313, "kexec_load": 246, "kexec_file_load": 320,
+        "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "setns": 308, "perf_event_open": 298,
+        "name_to_handle_at": 303, "open_by_handle_at": 304, "bpf": 321, "userfaultfd": 323,
     },
     "aarch64": {
         "socket": 198, "connect": 203, "accept": 202, "bind": 200, "listen": 201, "socketpair": 199, "accept4": 242,
-        "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "ptrace": 117,
-        "process_vm_readv": 270, "process_vm_writev": 271, "pivot_root": 41, "chroot": 51, "mount": 40, "umount2": 39,
-        "swapon": 224, "reboot": 142, "init_module": 105, "delete_module": 106, "finit_module": 273,
-        "kexec_load": 104, "kexec_file_load": 294, "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97,
-        "setns": 268, "perf_event_open": 241, "open_by_handle_at": 265, "bpf": 280, "userfaultfd": 282,
+        "setsid": 157, "setpgid": 154, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138,
+        "rt_tgsigqueueinfo": 240, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
+        "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122, "sched_setattr": 274,
+        "setpriority": 140, "ioprio_set": 30, "shmget": 194, "shmat": 196, "shmctl": 195, "semget": 190, "semop": 193,
+        "semctl": 191, "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "semtimedop": 192, "mq_open": 180,
+        "mq_unlink": 181, "mknodat": 33, "pivot_root": 41, "chroot": 51, "mount": 40, "umount2": 39, "swapon": 224,
+        "swapoff": 225, "reboot": 142, "sethostname": 161, "setdomainname": 162, "acct": 89, "settimeofday": 170,
+        "adjtimex": 171, "clock_settime": 112, "clock_adjtime": 266, "quotactl": 60, "syslog": 116,
+        "init_module": 105, "delete_module": 106, "finit_module": 273, "kexec_load": 104, "kexec_file_load": 294,
+        "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97, "setns": 268, "perf_event_open": 241,
+        "name_to_handle_at": 264, "open_by_handle_at": 265, "bpf": 280, "userfaultfd": 282,
     },
 }  # fmt: skip
-"""System calls by number: the network, new processes, signals to and memory of others, the kernel's set-up."""
+"""System calls by number: the network, new processes and sessions, signals to, memory and scheduling of others, what
+outlives a process in the kernel, devices, the kernel's set-up."""
 _DENIED_EVERYWHERE = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
     "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438,
     "mount_setattr": 442,
 }  # fmt: skip
+_PRCTL, _FCNTL, _PRLIMIT = (
+    {"x86_64": 157, "aarch64": 167},
+    {"x86_64": 72, "aarch64": 25},
+    {"x86_64": 302, "aarch64": 261},
+)
+_SIGNALS_BY_FILES = (8, 10, 15)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: who gets a signal when a file is ready, and which."""
 _CLONE_THREAD = 0x10000
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = 1, 38
@@ -90,6 +112,17 @@ def renounce_privileges() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS is refused")
 
 
+def drop_capabilities() -> None:
+    """Give up what root may do and others may not.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    header = struct.pack("Ii", 0x20080522, 0)
+    if _libc.capset(header, bytes(24)) != 0:
+        raise OSError(ctypes.get_errno(), "capset is refused")
+
+
 def landlock_version() -> int:
     """Return the version of Landlock that the kernel has, 0 for none."""
     found = _libc.syscall(_LANDLOCK["create"], None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)
@@ -114,7 +147,7 @@ def restrict_files(readable: list[str], writable: list[str]) -> None:
     try:
         for paths, allowed in ((readable, _READS), (writable, rights)):
             for path in paths:
-                _allow_beneath(ruleset, path, allowed & rights)
+                _allow_beneath(ruleset, path, allowed & rights & ~_DEVICES)
         if _libc.syscall(_LANDLOCK["restrict"], ruleset, 0) != 0:
             raise OSError(ctypes.get_errno(), "landlock_restrict_self is refused")
     finally:
@@ -173,6 +206,18 @@ def _filter(machine: str) -> list[tuple[int, int, int, int]]:
         (any_bit, 1, 0, _CLONE_THREAD),
         (answer, 0, 0, _ERRNO | _EPERM),
         (answer, 0, 0, _ALLOW),
+    ]
+    deny = (answer, 0, 0, _ERRNO | _EPERM)
+    first, second = (load, 0, 0, 16), (load, 0, 0, 24)  # the lower halves of the first two arguments
+    program += [
+        (equal, 0, 4, _PRCTL[machine]),  # not to outlive the parent after all
+        *(first, (equal, 0, 1, PR_SET_PDEATHSIG), deny, (answer, 0, 0, _ALLOW)),
+        (equal, 0, 4, _PRLIMIT[machine]),  # limits of this process alone
+        *(first, (equal, 1, 0, 0), deny, (answer, 0, 0, _ALLOW)),
+        (equal, 0, 3 + len(_SIGNALS_BY_FILES), _FCNTL[machine]),
+        second,
+        *((equal, len(_SIGNALS_BY_FILES) - i, 0, value) for i, value in enumerate(_SIGNALS_BY_FILES)),
+        *((answer, 0, 0, _ALLOW), deny),
     ]
     for number in (*_DENIED[machine].values(), *_DENIED_EVERYWHERE.values()):
         program += [(equal, 0, 1, number), (answer, 0, 0, _ERRNO | _EPERM)]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,7 +27,6 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONHASHSEED": "0",
 }
 
 
@@ -68,6 +68,13 @@ def run_script(source: str, *, limits: Limits, isolation: Isolation, stdin: str 
     Returns:
         outcome "ended", or what stopped it.
     """
+    try:
+        return _run_script(source, limits, isolation, stdin)
+    except OSError as error:  # such as a full disk
+        return Ran(outcome="sandbox_error", detail=str(error))
+
+
+def _run_script(source: str, limits: Limits, isolation: Isolation, stdin: str) -> Ran:
     start = time.monotonic()
     with _folder(source) as folder:
         (folder.parent / "input").write_text(stdin, encoding="utf-8", errors="surrogatepass")
@@ -75,25 +82,43 @@ def run_script(source: str, *, limits: Limits, isolation: Isolation, stdin: str 
             output, target = os.pipe()
             try:
                 child = _start("script", folder, limits, isolation, stdin=given.fileno(), stdout=target)
-            except OSError as error:
+            except OSError:
                 os.close(output)
-                return Ran(outcome="sandbox_error", detail=str(error))
+                raise
             finally:
                 os.close(target)
             child.output = output
             stopped = _watch([child], start + limits.seconds, limits.output_kb * 1024)
             _end(child)
     text = bytes(child.written).decode("utf-8", "replace")
-    outcome, detail = stopped or _how_it_ended(child, limits)
+    outcome, detail = _how_it_ended(child, limits)
+    if stopped is not None and outcome != "sandbox_error":  # what did not start is no fault of the program
+        outcome, detail = stopped
     return Ran(outcome=outcome, detail=detail, output=text, seconds=time.monotonic() - start)
 
 
-def run_test(source: str, test: str, *, limits: Limits, isolation: Isolation) -> Ran:
+def run_test(
+    source: str, test: str, *, limits: Limits, isolation: Isolation, names: Sequence[str] = ()
+) -> Ran:
     """Run a test's own code against the functions of a program; each of the two is in a process of its own.
+
+    Args:
+        source: the program.
+        test: code that raises unless the program is right.
+        limits: of each of the two.
+        isolation: of each of the two.
+        names: the program's functions that the test may call; none: all but those named like a builtin.
 
     Returns:
         outcome "passed" if the test went through, else what it or the program came to.
     """
+    try:
+        return _run_test(source, test, limits, isolation, names)
+    except OSError as error:
+        return Ran(outcome="sandbox_error", detail=str(error))
+
+
+def _run_test(source: str, test: str, limits: Limits, isolation: Isolation, names: Sequence[str]) -> Ran:
     start = time.monotonic()
     with _folder(source) as folder, _folder(test) as judging:
         asked, asks = os.pipe()
@@ -104,13 +129,13 @@ def run_test(source: str, test: str, *, limits: Limits, isolation: Isolation) ->
             children.append(
                 _start(
                     "judge", judging, limits, isolation, stdin=None, stdout=None,
-                    passed=(asks, answered), requests=asks, answers=answered,
+                    passed=(asks, answered), requests=asks, answers=answered, names=list(names),
                 )
             )  # fmt: skip
-        except OSError as error:
+        except OSError:
             for child in children:
                 _end(child)
-            return Ran(outcome="sandbox_error", detail=str(error))
+            raise
         finally:
             for descriptor in (asked, asks, answered, answers):
                 os.close(descriptor)
@@ -140,11 +165,17 @@ def _verdict(
 @contextlib.contextmanager
 def _folder(source: str) -> Iterator[Path]:
     """Make a folder of its own for a program, which goes with all that is in it."""
-    with tempfile.TemporaryDirectory(prefix="lengthwise_sandbox_", ignore_cleanup_errors=True) as scratch:
+    scratch = tempfile.mkdtemp(prefix="lengthwise_sandbox_")
+    try:
         folder = Path(scratch) / "work"
         folder.mkdir()
         (folder / "program.py").write_text(source, encoding="utf-8", errors="surrogatepass")
         yield folder
+    finally:
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+        except RecursionError:  # folders in folders in folders
+            subprocess.run(["rm", "-rf", "--", scratch], check=False)
 
 
 def _start(
@@ -233,17 +264,13 @@ def _how_it_ended(child: _Child, limits: Limits) -> tuple[str, str]:
     entries, status = child.entries(), child.process.returncode
     if not entries or entries[0]["outcome"] != "started":
         first = entries[0] if entries else {}
-        if first.get("outcome") == "syntax":
-            return "syntax", str(first.get("detail", ""))
         return "sandbox_error", str(first.get("detail") or f"it did not start (status {status})")
     last = entries[-1]
-    if last["outcome"] in ("runtime", "memory"):
+    if last["outcome"] in ("syntax", "runtime", "memory"):
         return last["outcome"], str(last.get("detail", ""))[:1000]
-    if status in (0, 70) or last["outcome"] == "ended":
+    if status == 0 or last["outcome"] == "ended":
         return "ended", ""
     number = -status if status < 0 else status - 128 if status > 128 else 0
-    if number == signal.SIGXCPU:
-        return "timeout", "it ran out of CPU time"
     if number:
         return "killed", f"by signal {number}"
     return "runtime", f"it left with status {status}"

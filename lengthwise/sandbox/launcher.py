@@ -11,6 +11,7 @@ Uses the standard library alone, and knows nothing of Lengthwise: neither may be
 """
 
 import ast
+import atexit
 import builtins
 import contextlib
 import json
@@ -21,6 +22,8 @@ import sys
 import traceback
 
 SETTINGS = {}
+_NOT_RAISED = (StopIteration, StopAsyncIteration, GeneratorExit)
+"""Exceptions that would end a loop of the test in silence."""
 MOST_ITEMS = 1_000_000
 
 
@@ -36,11 +39,16 @@ def main():
     except OSError as error:
         report(outcome="sandbox_error", detail=f"{settings['isolation']}: {error}")
         os._exit(70)
+    report(outcome="started")
     os.chdir(settings["folder"])
-    with open("program.py", encoding="utf-8") as file:
-        source = file.read()
     sys.argv = ["program.py"]
+    for name in ("exit", "quit"):  # which the module site makes, and is not there
+        setattr(builtins, name, sys.exit)
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
     try:
+        with open("program.py", encoding="utf-8") as file:
+            source = file.read()
         code = compile(source, "program.py", "exec")
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
@@ -49,7 +57,6 @@ def main():
     except (MemoryError, RecursionError) as error:
         report(outcome="syntax", detail=f"{type(error).__name__} while it is compiled")
         os._exit(1)
-    report(outcome="started")
     modes = {"script": run_script, "functions": serve_functions, "judge": judge}
     guarded(lambda: modes[settings["mode"]](code, settings))
 
@@ -57,6 +64,7 @@ def main():
 def _confine(confine, settings):
     confine["limit_resources"](settings["seconds"], settings["memory_mb"], settings["file_mb"])
     confine["renounce_privileges"]()
+    confine["drop_capabilities"]()
     if settings["isolation"] != "process":
         confine["restrict_files"](settings["readable"], [settings["folder"], "/dev/null"])
     try:
@@ -70,9 +78,11 @@ def guarded(run):
     """Run, and report what it raises."""
     try:
         run()
-        sys.stdout.flush()
+        end_as_python_does()
     except SystemExit as error:
         status = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+        with contextlib.suppress(BaseException):
+            end_as_python_does()
         if status:
             report(outcome="runtime", detail=f"SystemExit: {error.code}")
         flush_and_leave(status)
@@ -81,6 +91,17 @@ def guarded(run):
         flush_and_leave(1)
     report(outcome="ended")
     flush_and_leave(0)
+
+
+def end_as_python_does():
+    """Wait for the program's threads and run what it has left for its end, both of which may still write."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
 
 
 def flush_and_leave(status):
@@ -100,7 +121,7 @@ def described(error):
     except BaseException:
         message = "?"
     where = f" (line {lines[-1]})" if lines else ""
-    return {"outcome": "runtime", "detail": f"{type(error).__name__}: {message}{where}"}
+    return {"outcome": "runtime", "detail": f"{type(error).__name__}: {message}{where}", "message": message}
 
 
 def report(**entry):
@@ -126,18 +147,36 @@ def serve_functions(code, settings):
     os.dup2(nowhere, 1)
     space = {"__name__": "program", "__builtins__": builtins}
     exec(code, space)
-    answers.write(json.dumps({"ready": sorted(n for n, v in space.items() if callable(v))}) + "\n")
+    answers.write(json.dumps({"ready": sorted(offered(space))}) + "\n")
     answers.flush()
     for line in requests:
         request = json.loads(line)
         try:
             function = called(space, request["name"])
             args, kwargs = ast.literal_eval(request["args"])
+            args, kwargs = (
+                [restored(item) for item in args],
+                {key: restored(item) for key, item in kwargs.items()},
+            )
             reply = {"value": literal(function(*args, **kwargs))}
         except BaseException as error:
-            reply = {"error": described(error), "type": type(error).__name__}
+            said = described(error)
+            reply = {
+                "error": said["detail"],
+                "message": said.get("message", ""),
+                "type": type(error).__name__,
+            }
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
+
+
+def offered(space):
+    """Return the names that may be called: of functions and classes, and of the methods of a class Solution."""
+    names = {name for name, value in space.items() if callable(value) and not name.startswith("__")}
+    solution = space.get("Solution")
+    if isinstance(solution, type):
+        names |= {name for name in dir(solution) if not name.startswith("_")}
+    return names
 
 
 def called(space, name):
@@ -177,6 +216,10 @@ def plain(value, depth):
             return set(items) if kind in (set, frozenset) else kind(items)
     if isinstance(value, dict):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, range):
+        return {"__lengthwise__": "range", "items": [value.start, value.stop, value.step]}
+    if isinstance(value, (type({}.keys()), type({}.values()), type({}.items()))):
+        return [plain(item, depth + 1) for item in value]
     if hasattr(value, "__next__"):
         items = []
         for item in value:
@@ -200,10 +243,23 @@ def judge(code, settings):
         os._exit(1)
     names = json.loads(ready)["ready"]
 
-    raised = {}
+    raised, held = {}, []
 
     class Failed(Exception):
         """The program is gone, or broke the protocol."""
+
+    def as_exception(reply):
+        """Return what the program says that it raised; what it says decides how the test fails, never whether."""
+        kind = getattr(builtins, str(reply.get("type", "")), None)
+        message = str(reply.get("message", ""))
+        error = Failed(message)
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_RAISED):
+            with contextlib.suppress(TypeError):  # some take more than a message
+                error = kind(message)
+        outcome = "memory" if kind is MemoryError else "runtime"
+        raised[id(error)] = {"outcome": outcome, "detail": str(reply.get("error", "?"))[:500]}
+        held.append(error)
+        return error
 
     def call(name):
         def ask(*args, **kwargs):
@@ -215,17 +271,14 @@ def judge(code, settings):
             except (OSError, ValueError):
                 report(outcome="program", detail=f"it ended in a call of {name}")
                 os._exit(1)
-            if "error" in reply:
-                kind = getattr(builtins, reply.get("type", ""), None)
-                known = isinstance(kind, type) and issubclass(kind, Exception)
-                error = kind(reply["error"]["detail"]) if known and kind else Failed(reply["error"]["detail"])
-                raised[id(error)] = reply["error"]
-                raise error
-            return restored(ast.literal_eval(reply["value"]))
+            if not isinstance(reply, dict) or "value" not in reply:
+                raise as_exception(reply if isinstance(reply, dict) else {})
+            return restored(ast.literal_eval(str(reply["value"])))
 
         return ask
 
-    space = {name: call(name) for name in names}
+    wanted = settings["names"] or [name for name in names if not hasattr(builtins, name)]
+    space = {name: call(name) for name in wanted if name in names}
     space |= {"__name__": "__main__", "__builtins__": builtins}
     try:
         exec(code, space)
@@ -274,6 +327,8 @@ def restored(value):
         kind = value.get("__lengthwise__")
         if kind in ("nan", "inf", "-inf"):
             return float(kind)
+        if kind == "range":
+            return range(*value["items"])
         if kind == "iterator":
             return iter([restored(item) for item in value["items"]])
         if kind is not None:

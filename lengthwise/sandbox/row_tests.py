@@ -29,11 +29,11 @@ def read_tests(value: Any) -> list[Test]:
     if isinstance(value, str):
         value = _decoded(value)
     if isinstance(value, str) and value.strip():
-        return [AssertTest(code=value)]
+        return [_assertion(value)]
     if isinstance(value, Mapping):
         return _inputs_and_outputs(value) if "inputs" in value else [_single(value)]
     if isinstance(value, list) and value:
-        return [AssertTest(code=item) if isinstance(item, str) else _single(item) for item in value]
+        return [_assertion(item) if isinstance(item, str) else _single(item) for item in value]
     raise ValueError(
         f"its tests are {str(value)[:80]!r}: write code with assertions, or maps with stdin and expected, or with "
         "name, args and expected"
@@ -51,13 +51,13 @@ def _decoded(text: str) -> Any:
 
 def _single(value: Any) -> Test:
     if isinstance(value, Mapping):
-        keys = set(value)
-        if keys == {"code"}:
-            return AssertTest(code=str(value["code"]))
+        keys = {key for key, item in value.items() if item is not None or key == "expected"}
+        if "code" in keys and keys <= {"code", "expected"}:
+            return _assertion(str(value["code"]))
         if keys == {"stdin", "expected"}:
             return StdioTest(stdin=_text(value["stdin"]), expected=_text(value["expected"]))
         if keys == {"name", "args", "expected"}:
-            return CallTest(name=str(value["name"]), args=list(value["args"]), expected=value["expected"])
+            return _call(value["name"], value["args"], value["expected"])
     raise ValueError(
         f"a test is {str(value)[:80]!r}: it needs code, or stdin and expected, or name, args and expected"
     )
@@ -74,7 +74,23 @@ def _inputs_and_outputs(value: Mapping[str, Any]) -> list[Test]:
         raise ValueError("its inputs and outputs are not two lists of one length")
     if name is None:
         return [StdioTest(stdin=_text(i), expected=_text(o)) for i, o in zip(inputs, outputs, strict=True)]
-    return [CallTest(name=str(name), args=list(i), expected=o) for i, o in zip(inputs, outputs, strict=True)]
+    return [_call(name, i, o, may_be_wrapped=True) for i, o in zip(inputs, outputs, strict=True)]
+
+
+def _call(name: Any, args: Any, expected: Any, *, may_be_wrapped: bool = False) -> CallTest:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"a test calls {name!r}, which is no name of a function")
+    if not isinstance(args, list):
+        raise ValueError(f"a test's args are {str(args)[:80]!r}: write a list, one item for each argument")
+    return CallTest(name=name, args=args, expected=expected, may_be_wrapped=may_be_wrapped)
+
+
+def _assertion(code: str) -> AssertTest:
+    try:
+        compile(code, "test", "exec")
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"a test is no Python: {error}: {code[:80]!r}") from None
+    return AssertTest(code=code)
 
 
 def _text(value: Any) -> str:

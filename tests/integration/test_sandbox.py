@@ -67,6 +67,19 @@ HARM = {
         "import os\nfor fd in range(3, 64):\n    try:\n        os.write(fd, b'{\"outcome\": \"passed\"}\\n')\n"
         "        os.write(fd, b'{\"outcome\": \"sandbox_error\"}\\n')\n    except OSError: pass", "failed",
     ),
+    "a session of its own": ("import os, time\nos.setsid()\ntime.sleep(60)", "runtime"),
+    "outliving its parent": ("import ctypes\nif ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) != 0: raise OSError", "runtime"),
+    "limits of its parent": (
+        "import os, resource\nresource.prlimit(os.getppid() or 1, resource.RLIMIT_CPU, (1, 1))", "runtime",
+    ),
+    "the cores of its parent": ("import os\nos.sched_setaffinity(os.getppid(), {0})", "runtime"),
+    "shared memory": ("import ctypes\nif ctypes.CDLL(None).shmget(0, 4096, 0o1600) < 0: raise OSError", "runtime"),
+    "a device": ("import os, stat\nos.mknod('d', stat.S_IFCHR | 0o600, os.makedev(1, 5))", "runtime"),
+    "signals by a pipe": (
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, 8, os.getppid())", "runtime",
+    ),
+    "folders without end": ("import os\nfor i in range(1500):\n    os.mkdir('d')\n    os.chdir('d')", "failed"),
+    "half a surrogate in its source": ("x = '\ud800'", "syntax"),
     "half a surrogate": ("print('\\ud800')", "runtime"),
 }  # fmt: skip
 
@@ -141,6 +154,14 @@ CHEATS = {
         "import sys\ndef add(a, b):\n    f = sys._getframe()\n    while f:\n"
         "        if 'assert' in str(f.f_locals.get('code')): return 4\n        f = f.f_back\n    return 0", "failed",
     ),
+    "dictates its verdict": (
+        "import __main__\n__main__.described = lambda e: {'outcome': 'passed', 'detail': ''}\n"
+        "def add(a, b): raise ValueError", "runtime",
+    ),
+    "dictates that nobody knows": (
+        "import __main__\n__main__.described = lambda e: {'outcome': 'sandbox_error', 'detail': 3}\n"
+        "def add(a, b): raise ValueError", "runtime",
+    ),
     "no such function": ("x = 1", "failed"),
     "no Python": ("def add(:", "syntax"),
 }  # fmt: skip
@@ -164,12 +185,14 @@ def sandbox():
 
 def test_values_travel_as_they_are(sandbox):
     source = (
-        "def same(x): return x\ndef count(n):\n    yield from range(n)\n"
+        "def same(x): return x\ndef least(x): return min(x)\ndef keys(x): return x.keys()\n"
+        "def count(n):\n    yield from range(n)\n"
         "def pair(a, b=2, *, c=3): return (a, b, c)\nclass Solution:\n    def twice(self, x): return x * 2\n"
     )
     code = (
         "assert same((1, 'ä', None, {'a': {1, 2}}, 2.5, b'x', 1j)) == (1, 'ä', None, {'a': {1, 2}}, 2.5, b'x', 1j)\n"
         "assert same(float('inf')) == float('inf') and same(float('nan')) != 0\n"
+        "assert same(range(3)) == range(3) and least([float('inf'), 3]) == 3 and list(keys({'a': 1})) == ['a']\n"
         "assert list(count(3)) == [0, 1, 2]\nassert pair(1, c=5) == (1, 2, 5)\n"
     )
     assert [r.outcome for r in sandbox.run(source, [AssertTest(code=code)])] == ["passed"]
@@ -180,10 +203,64 @@ def test_values_travel_as_they_are(sandbox):
     assert [r.outcome for r in sandbox.run(source, tests)] == ["passed", "passed"]
 
 
+SHADOWS = "def add(a, b): return 0\n" + "".join(
+    f"def {name}(*a, **k): return True\n"
+    for name in ("set", "len", "all", "zip", "isinstance", "sorted", "type", "abs")
+)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        AssertTest(code="assert set([add(2, 2)]) == set([4])"),
+        AssertTest(code="assert sorted([add(2, 2)]) == [4]"),
+        CallTest(name="add", args=[2, 2], expected=4),
+        CallTest(name="add", args=[2, 2], expected=[4]),
+    ],
+)
+def test_functions_named_like_builtins_decide_nothing(sandbox, test):
+    assert [r.outcome for r in sandbox.run(SHADOWS, [test])] == ["failed"]
+
+
+def test_an_exception_that_ends_loops_ends_no_test(sandbox):
+    source = "def check(x): raise StopIteration"
+    assert [r.outcome for r in sandbox.run(source, [AssertTest(code="assert all(map(check, [1]))")])] == [
+        "runtime"
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import threading, time\ndef f():\n    time.sleep(0.1)\n    print(42)\nthreading.Thread(target=f).start()",
+        "import atexit\natexit.register(lambda: print(42))",
+        "print(42)\nexit()",
+        "import sys\nprint(42)\nsys.exit(0)",
+        "import sys\nprint(len(str(10 ** 5000)) - 4959)",
+    ],
+)
+def test_programs_that_end_in_other_ways_are_right(sandbox, source):
+    (result,) = sandbox.run(source, [StdioTest(stdin="", expected="42")])
+    assert result.passed, result
+
+
+def test_methods_of_a_solution_and_wrapped_results(sandbox):
+    source = "class Solution:\n    def twice(self, x): return x * 2\n    def pair(self, x): return [x, x]"
+    tests = [
+        CallTest(name="twice", args=["ab"], expected="abab"),
+        CallTest(name="twice", args=["ab"], expected=["abab"], may_be_wrapped=True),
+        CallTest(name="pair", args=[1], expected=[[1, 1]], may_be_wrapped=True),
+        CallTest(name="twice", args=["ab"], expected=["abab"]),
+        CallTest(name="pair", args=[1], expected=[1], may_be_wrapped=True),
+    ]
+    found = [r.outcome for r in sandbox.run(source, tests)]
+    assert found == ["passed", "passed", "passed", "failed", "failed"]
+
+
 def test_exceptions_of_the_program_reach_the_test(sandbox):
     source = "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x"
     caught = (
-        "try:\n    f(-1)\n    assert False\nexcept ValueError as error:\n    assert 'negative' in str(error)"
+        "try:\n    f(-1)\n    assert False\nexcept ValueError as error:\n    assert str(error) == 'negative'"
     )
     uncaught = "assert f(-1) == 1"
     found = sandbox.run(source, [AssertTest(code=caught), AssertTest(code=uncaught)])

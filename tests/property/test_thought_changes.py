@@ -54,24 +54,25 @@ def test_shuffle_moves_at_most_its_share_and_never_nothing(given_steps, share, s
 
 @given(TEXT, SHARE, SEED, st.sampled_from(["digit", "number"]))
 def test_digits_leave_everything_else(text, share, seed, unit):
-    found = change_digits(text, share, random.Random(seed), unit)
+    found, number = change_digits(text, share, random.Random(seed), unit)
+    assert (number > 0) == (found != text)
     if unit == "digit":
         assert re.sub(r"\d", "#", found) == re.sub(r"\d", "#", text)
     else:
-        number = r"\b\d+(?:\.\d+)?\b"
-        assert re.sub(number, "#", found) == re.sub(number, "#", text)
+        pattern = r"\b\d+(?:\.\d+)?\b"
+        assert re.sub(pattern, "#", found) == re.sub(pattern, "#", text)
     assert share > 0 or found == text
 
 
 @given(WORDS, SHARE, SEED)
 def test_reflections_go_and_nothing_else_does(sentences, share, seed):
     text = " ".join(sentences)
-    found = drop_reflections(text, share, random.Random(seed))
+    found, gone = drop_reflections(text, share, random.Random(seed))
     plain = [s for s in sentences if s in ("It is 5.", "So be it.")]
     assert re.findall(r"It is 5\.|So be it\.", found) == plain
     left = len(re.findall(r"Wait, no\.|But 4\?|Hmm\.", found))
     reflections = len(sentences) - len(plain)
-    assert left == reflections - round(share * reflections)
+    assert left == reflections - gone == reflections - round(share * reflections)
 
 
 @given(
@@ -83,9 +84,9 @@ def test_reflections_go_and_nothing_else_does(sentences, share, seed):
 def test_the_solution_stays_and_nothing_happens_at_share_0(paragraphs, operation, share, seed):
     thought = Thought("\n\n".join(paragraphs), "The answer is 42.")
     config = Config(operation=operation, share=share)
-    found = perturbed(thought, config, ["other"], random.Random(seed))
-    assert found.solution == thought.solution
-    assert found == perturbed(thought, config, ["other"], random.Random(seed))
+    found, changed = perturbed(thought, config, ["other"], random.Random(seed))
+    assert found.solution == thought.solution and (changed > 0) == (found != thought)
+    assert (found, changed) == perturbed(thought, config, ["other"], random.Random(seed))
     if share == 0:
         assert found == thought
 

@@ -71,7 +71,11 @@ def test_a_row_without_tests_is_named():
         ([{"stdin": "1", "expected": "2"}], [StdioTest(stdin="1", expected="2")]),
         ([{"name": "f", "args": [1], "expected": 2}], [CallTest(name="f", args=[1], expected=2)]),
         ({"inputs": ["1"], "outputs": [["2", "3"]]}, [StdioTest(stdin="1", expected="2\n3")]),
-        ({"inputs": [[1]], "outputs": [2], "fn_name": "f"}, [CallTest(name="f", args=[1], expected=2)]),
+        (
+            {"inputs": [[1]], "outputs": [2], "fn_name": "f"},
+            [CallTest(name="f", args=[1], expected=2, may_be_wrapped=True)],
+        ),
+        ([{"stdin": "1", "expected": "2", "code": None}], [StdioTest(stdin="1", expected="2")]),
         ("[f(1)] == [2]", [AssertTest(code="[f(1)] == [2]")]),
     ],
 )
@@ -79,7 +83,11 @@ def test_forms_of_tests(value, tests):
     assert read_tests(value) == tests
 
 
-@pytest.mark.parametrize("value", ["", [], None, 3, [{"stdin": "1"}], {"inputs": ["1"], "outputs": []}])
+@pytest.mark.parametrize("value",
+    ["", [], None, 3, [{"stdin": "1"}], {"inputs": ["1"], "outputs": []}, "assert f(", [{"code": "x ="}],
+     [{"name": "f", "args": None, "expected": 1}], {"inputs": [5], "outputs": [1], "fn_name": "f"},
+     [{"name": "a b", "args": [], "expected": 1}]],
+)  # fmt: skip
 def test_what_is_no_test_is_refused(value):
     with pytest.raises(ValueError, match="test|inputs"):
         read_tests(value)

@@ -141,6 +141,22 @@ def test_only_what_is_asked_for_is_uploaded(run, tmp_path, monkeypatch):
     assert calls == [("me/rows", True), ("me/rows", "dataset")]
 
 
+def test_ends_of_lines_that_only_python_knows_and_rows_of_other_keys(tmp_path):
+    rows = [
+        {"id": "a", "prompt": "One", "completion": "A\u2028b and c\x85d stand here."},
+        {"id": "b", "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Two"},
+                                 {"role": "assistant", "content": "Here is another text of some words."}]},
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert build(["--builder.name=gate", f"--data={tmp_path / 'rows.jsonl'}", f"--output_dir={run}"]) == 0
+    assert cli.main(["export", str(run), "--rows=alpaca", "--files=parquet", f"--output_dir={out}"]) == 0
+    import pyarrow.parquet
+
+    found = pyarrow.parquet.read_table(out / "train.parquet").to_pylist()
+    assert [row["system"] for row in found] == ["", "Be kind."] and "\u2028" in found[0]["output"]
+
+
 def test_other_folders_are_refused(tmp_path, capsys):
     assert cli.main(["export", str(tmp_path), "--rows=messages", f"--output_dir={tmp_path / 'x'}"]) == 2
     assert "is not a run folder" in capsys.readouterr().err

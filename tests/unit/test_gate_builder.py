@@ -137,6 +137,17 @@ def test_rows_that_hold_an_evaluation_prompt_go(gate, tmp_path):
     assert "| evaluation prompt | 3 |" in card and "written by" not in card
 
 
+def test_evaluation_sets_in_chat_form_are_their_questions_alone(gate, tmp_path):
+    turns = [{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": "Blue, " * 60}]
+    evals = write(tmp_path / "evals.jsonl", [{"messages": turns}])
+    given = json.dumps({"name": "gate", "decontaminate": [{"path": str(evals)}]})
+    kept, dropped = gate([row("a", "name a colour", CATS)], f"--builder={given}")
+    assert not kept and dropped["a"]["reason"] == "evaluation prompt"
+    evals = write(tmp_path / "empty.jsonl", [{"question": " "}])
+    given = json.dumps({"name": "gate", "decontaminate": [{"path": str(evals)}]})
+    gate([row("a", "name a colour", CATS)], f"--builder={given}", code=2, name="none")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -55,12 +55,10 @@ def told(tmp_path, monkeypatch, capsys):
             if verb == "eval":
                 found = {"results": {"t": {"s_l,none": left.pop(0)}}}
                 (folder / "results_1.json").write_text(json.dumps(found))
-            if verb == "build":
-                row = {"chosen": [{"content": "a b"}], "rejected": [{"content": "a"}], "margin": 3.0}
-                (folder / "data.jsonl").write_text(json.dumps(row) + "\n")
+            row = {"chosen": [{"content": "a b"}], "rejected": [{"content": "a"}], "margin": 3.0}
             return SimpleNamespace(
                 path=folder,
-                file=folder.joinpath,
+                rows=lambda: [row],
                 manifest={"counts": {"kept": 1, "inputs": 3, "reasons": {}}},
             )
 

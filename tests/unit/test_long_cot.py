@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from data_builders.long_cot import Config, read_level, rewriting_fault
+from data_builders.long_cot import Config, read_level, rewriting_fault, right_answer
 from data_builders.run import main
 from data_builders.thoughts import Thought, read_thought
 from lengthwise.config import ConfigError
+from lengthwise.records import Sample, user
 from lengthwise.sandbox.code_tests import AssertTest
 
 TEACHER = '''
@@ -215,3 +216,25 @@ def test_what_cannot_give_a_row_is_refused(options, message):
 
 def test_levels():
     assert [read_level(t) for t in ("x [[3]] y [[4.5]]", "[7]", "[[0]]", "[[x]]")] == [4.5, 7.0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ("2 + 2 = 4 #### 4", "4"),
+        ("nothing ####", None),
+        ("So it is \\boxed{\\frac{1}{2}}, as we saw.", "\\frac{1}{2}"),
+        ("4", "4"),
+        (4, "4"),
+        ("  ", None),
+        (None, None),
+    ],
+)
+def test_the_right_answer_of_a_row(value, answer):
+    sample = Sample(id="a", messages=user("?"), metadata={"answer": value})
+    assert right_answer(sample, Config()) == answer
+
+
+def test_a_row_without_a_question_is_refused(build):
+    kept, dropped = build(" ")
+    assert not kept and dropped["q0"]["reason"] == "input: no question"

@@ -102,6 +102,16 @@ def test_examples_come_from_the_seeds_and_from_earlier_rounds(build, tmp_path):
     assert any(not example.startswith("Write about ") for example in examples)
 
 
+def test_too_few_seeds_are_refused_before_anything_is_asked(tmp_path, capsys):
+    seeds, data = tmp_path / "seeds.jsonl", tmp_path / "slots.jsonl"
+    seeds.write_text('{"prompt": "Write."}\n')
+    data.write_text('{"id": "s", "prompt": "slot"}\n')
+    given = json.dumps({"name": "self_instruct", "seeds": str(seeds)})
+    command = [f"--builder={given}", f"--data={data}", f"--output_dir={tmp_path / 'run'}", "--model=m"]
+    assert main([*command, "--engine.name=scripted"]) == 2
+    assert "has 1 instructions in en" in capsys.readouterr().err
+
+
 def test_there_are_twenty_seeds_of_each_language():
     seeds = read(SEEDS)
     for code in ("en", "zh"):

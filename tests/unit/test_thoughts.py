@@ -38,6 +38,7 @@ def test_the_forms_of_marks(text, reasoning, thinking):
         ("<think></think>four", "an empty part"),
         ("<think>a</think>", "an empty part"),
         ("<think>a</think>b</think>c", "marks missing or repeated"),
+        (SKY.format("a <think>", "b"), "marks missing or repeated"),
         ("Sure! <think>a</think>b", "marks out of order"),
         (SKY.format("a", "b").replace("<|end_of_solution|>", ""), "marks missing or repeated"),
         ("Hello " + SKY.format("a", "b"), "marks out of order"),
@@ -46,6 +47,11 @@ def test_the_forms_of_marks(text, reasoning, thinking):
 def test_what_cannot_be_told_apart_is_refused(text, reason):
     with pytest.raises(NoThought, match=reason):
         read_thought(text)
+
+
+def test_a_mark_in_a_part_that_the_engine_parted_is_refused():
+    with pytest.raises(NoThought, match="repeated"):
+        read_thought("so </think> it is 4", "I think")
 
 
 def test_steps_begin_where_a_mind_changes():

@@ -70,6 +70,11 @@ def test_texts_without_a_verdict_make_no_pair(build):
     assert [sample["score"] for sample in dropped["samples"]] == [None] * 4
 
 
+def test_an_empty_text_is_no_text(build):
+    with pytest.raises(NoPair, match="fewer than two"):
+        pick([scored(90), scored(None)], Config(rejected="worst"), random.Random(0))
+
+
 def test_a_prompt_without_a_length_is_refused(build):
     _, (dropped,) = build("Write.", "pairs_none")
     assert dropped["reason"] == "input: no length in words"
