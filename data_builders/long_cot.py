@@ -375,7 +375,7 @@ async def _tested(attempt: Attempt, program: str | None, tests: Sequence[Test], 
     """Return an attempt with the verdict of its tests."""
     if program is None:
         return replace(attempt, correct=False, fault="no code")
-    results = await asyncio.to_thread(config.sandbox().run, program, tests, stop_at_failure=True)
+    results = await asyncio.wrap_future(config.sandbox().submit(program, tests, stop_at_failure=True))
     last = results[-1]
     if any(result.passed is False for result in results):
         said = f"{last.outcome}: {last.detail}" if last.detail else last.outcome

@@ -38,7 +38,7 @@ class Reward(Protocol):
     Config: type[Any]
 
     def score(self, completion: Rewarded, config: Any) -> float | None:
-        """Return what the completion is worth."""
+        """Return what the completion is worth; a module may also define `scores`, of several at once."""
         ...
 
 
@@ -78,8 +78,11 @@ def trl_reward(
             rewarded = Rewarded(
                 text=text, num_tokens=len(ids), is_cut=is_cut(ids, stop_ids), prompt_end=prompt_end, row=row
             )
-            found.append(reward.score(rewarded, config))
-        return found
+            found.append(rewarded)
+        at_once = getattr(reward, "scores", None)
+        if at_once is not None:
+            return at_once(found, config)
+        return [reward.score(rewarded, config) for rewarded in found]
 
     scores.__name__ = name
     return scores

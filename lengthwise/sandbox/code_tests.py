@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -166,11 +166,14 @@ class Sandbox:
         self, jobs: Sequence[tuple[str | None, Sequence[Test]]], *, stop_at_failure: bool = False
     ) -> list[list[Result]]:
         """Return the results of several programs, which run beside each other."""
-        futures = [
-            self._pool.submit(self.run, program, tests, stop_at_failure=stop_at_failure)
-            for program, tests in jobs
-        ]
+        futures = [self.submit(program, tests, stop_at_failure=stop_at_failure) for program, tests in jobs]
         return [future.result() for future in futures]
+
+    def submit(
+        self, program: str | None, tests: Sequence[Test], *, stop_at_failure: bool = False
+    ) -> Future[list[Result]]:
+        """Return what `run` will return; no more programs run at once than there are workers."""
+        return self._pool.submit(self.run, program, tests, stop_at_failure=stop_at_failure)
 
     def close(self) -> None:
         """Wait for what runs, and end the threads."""

@@ -7,10 +7,11 @@ until `allow_code_execution` is set: this is code that a model under training wr
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lengthwise.sandbox.code_tests import Sandbox, last_code_block, shared_sandbox
-from lengthwise.sandbox.outcomes import Isolation, Limits
+from lengthwise.sandbox.code_tests import Sandbox, Test, last_code_block, shared_sandbox
+from lengthwise.sandbox.outcomes import Isolation, Limits, Result
 from lengthwise.sandbox.row_tests import read_tests
 from posttrain.rewarded import Rewarded
 
@@ -58,18 +59,34 @@ def score(completion: Rewarded, config: Config) -> float | None:
     Raises:
         ValueError: the row has no tests.
     """
+    return scores([completion], config)[0]
+
+
+def scores(completions: Sequence[Rewarded], config: Config) -> list[float | None]:
+    """Return what each completion is worth; their programs run beside each other, on all cores but one.
+
+    Raises:
+        ValueError: a row has no tests.
+    """
+    jobs = [(_program(completion, config), _tests(completion, config)) for completion in completions]
+    found = config.sandbox().run_many(jobs, stop_at_failure=config.all_or_nothing)
+    return [_worth(results, len(tests), config) for results, (_, tests) in zip(found, jobs, strict=True)]
+
+
+def _program(completion: Rewarded, config: Config) -> str | None:
+    """Return the program of a completion; one that was cut has none."""
+    return None if completion.is_cut else last_code_block(completion.text.rpartition(config.think_close)[2])
+
+
+def _tests(completion: Rewarded, config: Config) -> list[Test]:
     if completion.row.get(config.column) is None:
         raise ValueError(f"code_tests: a row has no {config.column!r}: name its column with column")
     tests = read_tests(completion.row[config.column])
-    if len(tests) > config.max_tests:
-        tests = random.Random(0).sample(tests, config.max_tests)
-    program = last_code_block(completion.text.rpartition(config.think_close)[2])
-    if program is None or completion.is_cut:
-        return 0.0
-    results = config.sandbox().run(program, tests, stop_at_failure=config.all_or_nothing)
+    return random.Random(0).sample(tests, config.max_tests) if len(tests) > config.max_tests else tests
+
+
+def _worth(results: Sequence[Result], num_tests: int, config: Config) -> float | None:
     passed = [result.passed for result in results]
     if config.all_or_nothing and False in passed:
         return 0.0
-    if None in passed:
-        return None
-    return sum(map(bool, passed)) / len(tests)
+    return None if None in passed else sum(map(bool, passed)) / num_tests

@@ -10,7 +10,7 @@ from lengthwise.config import ConfigError
 from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest
 from lengthwise.sandbox.outcomes import Result
 from lengthwise.sandbox.row_tests import read_tests
-from posttrain.rewarded import Rewarded
+from posttrain.rewarded import Rewarded, trl_reward
 from posttrain.rewards import code_tests
 
 TESTS = ["assert add(1, 2) == 3", "assert add(-1, 1) == 0"]
@@ -45,10 +45,24 @@ def test_a_fault_of_the_sandbox_is_no_zero(monkeypatch):
         Result(outcome="passed", isolation="process"),
         Result(outcome="sandbox_error", isolation="process"),
     ]
-    monkeypatch.setattr(code_tests.Sandbox, "run", lambda *a, **k: found)
+    monkeypatch.setattr(code_tests.Sandbox, "run_many", lambda *a, **k: [found])
     assert worth(RIGHT) is None and worth(RIGHT, all_or_nothing=False) is None
     found.append(Result(outcome="failed", isolation="process"))
     assert worth(RIGHT) == 0.0 and worth(RIGHT, all_or_nothing=False) is None
+
+
+def test_the_completions_of_a_step_are_scored_at_once():
+    config = code_tests.Config(allow_code_execution=True)
+    given = [Rewarded(text=text, num_tokens=9, row={"tests": TESTS}) for text in (RIGHT, HALF, "none", RIGHT)]
+    assert code_tests.scores(given, config) == [1.0, 0.0, 0.0, 1.0]
+    reward = trl_reward("code_tests", code_tests, config, stop_ids=[3])
+    columns = {"tests": [TESTS] * 3}
+    texts = [RIGHT, HALF, RIGHT]
+    assert reward(prompts=texts, completions=texts, completion_ids=[[3], [3], [4]], **columns) == [
+        1.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_no_program_is_run_until_somebody_allows_it():
