@@ -40,12 +40,7 @@ from lengthwise.engines.server_processes import ServerCommand, ServerProcesses, 
 from lengthwise.models import resolve_model
 from lengthwise.records import Completion, Prompt
 
-# As `python -m` would, but bound to the life of the job from its first import on (see `lengthwise/__init__.py`).
-_RUN = (
-    "import lengthwise, runpy; "
-    "runpy.run_module('vllm.entrypoints.openai.api_server', run_name='__main__', alter_sys=True)"
-)
-LAUNCH = [sys.executable, "-c", _RUN]
+LAUNCH = [sys.executable, "-m", "lengthwise.engines.serve_vllm"]
 """What starts a server; its arguments follow."""
 
 _KEY = "VLLM_API_KEY"
