@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data_builders.rows import length_entry
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import is_refusal, language, overlap_frac
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError, Sampling
+from lengthwise.lengths import count_cjk_ws
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Completion, Sample, user
 from lengthwise.templates import load_prompt
 
@@ -60,12 +61,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             if fault is None:
                 return Kept(_record(sample, writer, reply.text.strip(), text))
             faults.append(fault)
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error), "calls": writer.calls})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error), "calls": writer.calls})
+        return of_engine_error(error, {"calls": writer.calls})
     return Rejected(f"instruction: {faults[-1]}", {"faults": faults, "calls": writer.calls})
 
 
@@ -89,12 +86,7 @@ def _record(sample: Sample, writer: Caller, instruction: str, text: str) -> dict
         "builder": "back_translate",
         "messages": [{"role": "user", "content": instruction}, {"role": "assistant", "content": text}],
         "language": language(text),
-        "length": {
-            "requested": None,
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": None,
-        },
+        "length": length_entry(text, requested=None, tokens=None),
         "scores": {},
         "calls": writer.calls,
         "source": dict(sample.metadata),

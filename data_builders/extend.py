@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_builders.response_check import response_fault
+from data_builders.rows import length_entry
 from data_builders.self_lengthen_sampling import SamplingOptions
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import Language, language
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError
+from lengthwise.lengths import count_cjk_ws
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Message, Prompt, Sample, user
 from lengthwise.templates import load_prompt
 
@@ -89,12 +90,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             text = await longest_of(extension, attempt)
             if count_cjk_ws(text) > config.min_growth * count_cjk_ws(extension.initial):
                 return Kept(_record(extension, text))
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", _remains(extension, str(error)))
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", _remains(extension, str(error)))
+        return of_engine_error(error, _remains(extension))
     faults = [entry["fault"] for entry in extension.tries if entry["fault"]]
     reason = max(sorted(set(faults)), key=faults.count) if faults else "no longer"
     return Rejected(f"extension: {reason}", _remains(extension))
@@ -157,9 +154,8 @@ def two_thirds(text: str) -> str:
     return "\n\n".join(paragraphs[: 2 * len(paragraphs) // 3]) if len(paragraphs) >= 3 else ""
 
 
-def _remains(extension: Extension, detail: str | None = None) -> dict[str, Any]:
-    record = {"tries": extension.tries, "calls": extension.extender.calls}
-    return record if detail is None else {**record, "detail": detail}
+def _remains(extension: Extension) -> dict[str, Any]:
+    return {"tries": extension.tries, "calls": extension.extender.calls}
 
 
 def _record(extension: Extension, text: str) -> dict[str, Any]:
@@ -170,12 +166,7 @@ def _record(extension: Extension, text: str) -> dict[str, Any]:
         "messages": [*(m.to_dict() for m in sample.messages), {"role": "assistant", "content": text}],
         "initial": extension.initial,
         "language": language(text),
-        "length": {
-            "requested": None if sample.length is None else sample.length.to_dict(),
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": None,
-        },
+        "length": length_entry(text, requested=sample.length, tokens=None),
         "finish_reason": "stop",
         "scores": {"growth": round(count_cjk_ws(text) / max(1, count_cjk_ws(extension.initial)), 4)},
         "continued_by": "prefill" if extension.extender.capabilities.prefill else "request",

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.gates import GatedText, TextGates, stated_length_score, verdicts
-from data_builders.rows import scores_of, turns
+from data_builders.rows import length_entry, scores_of, turns
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.contamination import OverlapIndex
 from lengthwise.degeneration import language
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.near_duplicates import NearDuplicates
 from lengthwise.outcomes import Kept, Outcome
 from lengthwise.records import Sample
@@ -203,12 +202,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             "builder": sample.metadata.get("builder") or "gate",
             "messages": turns(sample),
             "language": language(text.answer),
-            "length": {
-                "requested": None if text.target is None else text.target.to_dict(),
-                "words_longbench": count_cjk_alpha(text.answer),
-                "words_longen": count_cjk_ws(text.answer),
-                "tokens": text.num_tokens,
-            },
+            "length": length_entry(text.answer, requested=text.target, tokens=text.num_tokens),
             "scores": {
                 **scores_of(sample),
                 "s_l": stated_length_score(text),

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data_builders.rows import scores_of, turns
+from data_builders.rows import length_entry, scores_of, turns
 from data_builders.self_lengthen_sampling import keeps_long
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import option
 from lengthwise.degeneration import language
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.outcomes import Kept, Outcome
 from lengthwise.records import Sample
 
@@ -51,12 +50,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             "builder": sample.metadata.get("builder") or "length_biased",
             "messages": turns(sample),
             "language": language(text),
-            "length": {
-                "requested": None if sample.length is None else sample.length.to_dict(),
-                "words_longbench": count_cjk_alpha(text),
-                "words_longen": count_cjk_ws(text),
-                "tokens": sample.metadata.get("num_tokens"),
-            },
+            "length": length_entry(text, requested=sample.length, tokens=sample.metadata.get("num_tokens")),
             "scores": scores_of(sample),
             "lineage": [*sample.lineage, "length_biased"],
         }

@@ -23,10 +23,10 @@ from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.base import EngineError, Sampling
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.lengths import count_cjk_alpha, count_cjk_ws, longen_interval, longen_score
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import LengthTarget, Prompt, Relation, Sample, digest, user
 from lengthwise.templates import load_phrases, load_prompt
 
@@ -102,12 +102,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             await rewritten(sample, target, code, callers["rewriter"], config),
             callers["rewriter"].calls,
         )
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error)})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error)})
+        return of_engine_error(error, {"calls": callers["rewriter"].calls})
     if prompt is None:
         return Rejected("rewriting: another length is read", {"detail": limit(target, code), "calls": calls})
     return Kept(_record(sample, target, prompt, words, calls))

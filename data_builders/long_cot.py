@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from data_builders.rows import length_entry
 from data_builders.thoughts import Marks, NoThought, Thought, read_thought
 from lengthwise.answer_process import ComparisonFailed, compare_answers
 from lengthwise.answers import final_answer, gsm8k_answer, last_box
@@ -28,9 +29,8 @@ from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.contamination import words_of
 from lengthwise.degeneration import language, repeated_ngram_frac
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError, Sampling
+from lengthwise.outcomes import Failed, Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Completion, Message, Prompt, Sample, user
 from lengthwise.sandbox.code_tests import Sandbox, Test, last_code_block, shared_sandbox
 from lengthwise.sandbox.outcomes import Isolation, Limits
@@ -164,12 +164,7 @@ class Problem:
             "messages": [*asked, *([{"role": "assistant", "content": text}] if chosen else [])],
             "answer": right_answer(sample, self.config),
             "language": language(text or sample.instruction),
-            "length": {
-                "requested": None,
-                "words_longbench": count_cjk_alpha(text),
-                "words_longen": count_cjk_ws(text),
-                "tokens": chosen.reply.num_tokens if chosen else 0,
-            },
+            "length": length_entry(text, requested=None, tokens=chosen.reply.num_tokens if chosen else 0),
             "finish_reason": chosen.reply.finish_reason if chosen else None,
             "scores": {
                 "solve_rate": sum(t.correct is True for t in tries) / len(tries) if tries else None,
@@ -192,12 +187,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
     problem = Problem(sample, callers, config)
     try:
         return await solve(problem)
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", problem.record(detail=str(error)))
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", problem.record(detail=str(error)))
+        return of_engine_error(error, problem.record())
 
 
 async def solve(problem: Problem) -> Outcome:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from data_builders.rows import scores_of, turns
+from data_builders.rows import length_entry, scores_of, turns
 from data_builders.sources import Refusal
 from data_builders.thought_changes import (
     change_digits,
@@ -27,7 +27,6 @@ from data_builders.thoughts import Marks, NoThought, Thought, marks_of, read_tho
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.outcomes import Kept, Outcome, Rejected
 from lengthwise.records import Sample, digest
 
@@ -116,17 +115,14 @@ async def build(sample: Sample, callers: Mapping[str, Caller], perturbation: Per
     row = replace(sample, completion=text)
     return Kept(
         {
-            **sample.metadata,
+            **{
+                key: value for key, value in sample.metadata.items() if key != "num_tokens"
+            },  # of another text
             "id": sample.id,
             "builder": sample.metadata.get("builder") or "perturb",
             "messages": turns(row),
             "language": language(text),
-            "length": {
-                "requested": None if sample.length is None else sample.length.to_dict(),
-                "words_longbench": count_cjk_alpha(text),
-                "words_longen": count_cjk_ws(text),
-                "tokens": None,
-            },
+            "length": length_entry(text, requested=sample.length, tokens=None),
             "scores": scores_of(sample),
             "perturbation": {
                 "operation": config.operation,

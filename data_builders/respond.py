@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.response_check import response_fault
+from data_builders.rows import length_entry
 from data_builders.self_lengthen_sampling import SamplingOptions
 from data_builders.sources import Refusal
 from lengthwise.caller import Caller
 from lengthwise.degeneration import language
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Completion, Sample
 
 ROLES = ("generator",)
@@ -43,12 +43,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             if fault is None:
                 return Kept(_record(sample, generator, reply, faults))
             faults.append(fault)
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error), "calls": generator.calls})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error), "calls": generator.calls})
+        return of_engine_error(error, {"calls": generator.calls})
     return Rejected(f"response: {faults[-1]}", {"faults": faults, "calls": generator.calls})
 
 
@@ -59,12 +55,7 @@ def _record(sample: Sample, generator: Caller, reply: Completion, faults: list[s
         "builder": "respond",
         "messages": [*(m.to_dict() for m in sample.messages), {"role": "assistant", "content": text}],
         "language": language(text),
-        "length": {
-            "requested": None if sample.length is None else sample.length.to_dict(),
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": reply.num_answer_tokens,
-        },
+        "length": length_entry(text, requested=sample.length, tokens=reply.num_answer_tokens),
         "finish_reason": reply.finish_reason,
         "scores": {},
         "faults": faults,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.records import LengthTarget, Sample
 from lengthwise.run_dir import RunDir
 
@@ -111,6 +112,21 @@ def bare_record(sample: Sample, detail: str | None = None) -> dict[str, Any]:
         "lineage": list(sample.lineage),
     }
     return record if detail is None else {**record, "detail": detail}
+
+
+def length_entry(text: str, *, requested: LengthTarget | None, tokens: int | None) -> dict[str, Any]:
+    """Return what a row says of the length of its text; `tokens` is None where nobody counted them.
+
+    Example:
+        >>> length_entry("Two words.", requested=None, tokens=3)
+        {'requested': None, 'words_longbench': 2, 'words_longen': 2, 'tokens': 3}
+    """
+    return {
+        "requested": None if requested is None else requested.to_dict(),
+        "words_longbench": count_cjk_alpha(text),
+        "words_longen": count_cjk_ws(text),
+        "tokens": tokens,
+    }
 
 
 def scores_of(sample: Sample) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data_builders.rows import length_entry
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError, Sampling
+from lengthwise.lengths import count_cjk_ws
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Sample, user
 from lengthwise.templates import load_prompt
 
@@ -57,12 +58,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
     sampling = Sampling(temperature=0.0, max_tokens=8 + config.reasoning_tokens)
     try:
         (reply,) = await judge(user(prompt), sampling, step="judge")
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error)})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error)})
+        return of_engine_error(error, {"calls": judge.calls})
     if reply.text.strip().strip(".。!！").lower() != _YES[code]:
         return Rejected("not for a long text", {"verdict": reply.text, "calls": judge.calls})
     return Kept(_record(sample, judge))
@@ -76,12 +73,7 @@ def _record(sample: Sample, judge: Caller) -> dict[str, Any]:
         "builder": "select_instructions",
         "messages": [message.to_dict() for message in sample.messages],
         "language": language(text),
-        "length": {
-            "requested": None if sample.length is None else sample.length.to_dict(),
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": None,
-        },
+        "length": length_entry(text, requested=sample.length, tokens=None),
         "scores": {},
         "calls": judge.calls,
         "lineage": [*sample.lineage, "select_instructions"],

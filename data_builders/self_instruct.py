@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data_builders.rows import length_entry
 from data_builders.self_lengthen_sampling import SamplingOptions
 from data_builders.sources import Columns, Refusal, read_source
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.engines.base import EngineError, Sampling
+from lengthwise.lengths import count_cjk_ws
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Message, Prompt, Sample, digest, user
 from lengthwise.row_sources import find_rows
 from lengthwise.run_dir import InputFile
@@ -105,12 +106,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], given: WithExampl
                 fault = "not for a long text"
             if not fault:
                 return Kept(_record(sample, model, config, instruction, examples))
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error), "calls": model.calls})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error), "calls": model.calls})
+        return of_engine_error(error, {"calls": model.calls})
     return Rejected(f"instruction: {fault}", {"calls": model.calls})
 
 
@@ -165,12 +162,7 @@ def _record(
         "builder": "self_instruct",
         "messages": [{"role": "user", "content": instruction}],
         "language": config.language,
-        "length": {
-            "requested": None,
-            "words_longbench": count_cjk_alpha(instruction),
-            "words_longen": count_cjk_ws(instruction),
-            "tokens": None,
-        },
+        "length": length_entry(instruction, requested=None, tokens=None),
         "scores": {},
         "examples": list(examples),
         "prefilled": model.capabilities.prefill,

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data_builders.rows import length_entry
 from data_builders.sources import Refusal
 from data_builders.thoughts import Marks, NoThought, Thought, marks_of, read_thought, steps
 from lengthwise.answer_equality import same_answer
@@ -24,7 +25,6 @@ from lengthwise.answers import final_answer
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
 from lengthwise.outcomes import Kept, Outcome, Rejected
 from lengthwise.records import Sample
 
@@ -194,12 +194,7 @@ def _row(sample: Sample, prompt: list[dict[str, str]], pair: Pair, config: Confi
         "chosen": [{"role": "assistant", "content": text}],
         "rejected": [{"role": "assistant", "content": pair.rejected.text}],
         "language": language(text),
-        "length": {
-            "requested": None,
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": pair.chosen.tokens,
-        },
+        "length": length_entry(text, requested=None, tokens=pair.chosen.tokens),
         "rejected_tokens": pair.rejected.tokens,
         "scores": {},
         "lineage": [*sample.lineage, f"shorter_pairs:{config.kind}"],

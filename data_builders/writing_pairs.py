@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_builders.gates import GatedText, stated_length_score
+from data_builders.rows import length_entry
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, option
 from lengthwise.degeneration import language
-from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError, Sampling
+from lengthwise.engines.base import EngineError, Sampling
 from lengthwise.judge import Judge, JudgeSettings, Unscored, judge_id
 from lengthwise.length_wishes import parse_length_wish
-from lengthwise.lengths import count_cjk_alpha, count_cjk_ws
-from lengthwise.outcomes import Failed, Kept, Outcome, Rejected
+from lengthwise.outcomes import Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Completion, LengthTarget, Sample, digest, user
 from lengthwise.templates import load_prompt
 from lengthwise.verdicts import Form
@@ -111,12 +111,8 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
         chosen, rejected = pick(scored, config, random.Random(digest([config.draw_seed, sample.id])))
     except NoPair as error:
         return Rejected(str(error), _account(scored, callers))
-    except EngineDead:
-        raise
-    except ContextOverflow as error:
-        return Rejected("context: refused by the engine", {"detail": str(error), **_account(scored, callers)})
     except EngineError as error:
-        return Failed(f"engine: {type(error).__name__}", {"detail": str(error), **_account(scored, callers)})
+        return of_engine_error(error, _account(scored, callers))
     return Kept(_record(sample, target, chosen, rejected, _account(scored, callers)))
 
 
@@ -197,12 +193,7 @@ def _record(
         "rejected_score": round(rejected.score or 0.0, 3),
         "margin": round((chosen.score or 0.0) - (rejected.score or 0.0), 3),
         "language": language(text),
-        "length": {
-            "requested": target.to_dict(),
-            "words_longbench": count_cjk_alpha(text),
-            "words_longen": count_cjk_ws(text),
-            "tokens": chosen.reply.num_answer_tokens,
-        },
+        "length": length_entry(text, requested=target, tokens=chosen.reply.num_answer_tokens),
         "scores": {"s_l": round(chosen.s_l, 3), "quality": chosen.quality},
         **account,
         "source": dict(sample.metadata),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from lengthwise.engines.base import EngineError
+from lengthwise.engines.base import ContextOverflow, EngineDead, EngineError
 
 End = Literal["kept", "rejected", "failed"]
 
@@ -39,6 +39,22 @@ class Failed:
 
 
 Outcome = Kept | Rejected | Failed
+
+
+def of_engine_error(error: EngineError, record: Mapping[str, Any]) -> Outcome:
+    """Return how a sample ends whose call an engine did not answer.
+
+    A prompt that leaves no room in the context is the input's fault, all else the engine's.
+
+    Raises:
+        EngineDead: the error says that the engine is gone, and with it the run.
+    """
+    if isinstance(error, EngineDead):
+        raise error
+    record = {**record, "detail": str(error)}
+    if isinstance(error, ContextOverflow):
+        return Rejected("context: refused by the engine", record)
+    return Failed(f"engine: {type(error).__name__}", record)
 
 
 @dataclass(kw_only=True)
