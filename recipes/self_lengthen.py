@@ -27,7 +27,7 @@ from typing import Any
 
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.degeneration import language
-from lengthwise.job import job, run_main
+from lengthwise.job import job, run_main, run_process
 from lengthwise.lengths import count_cjk_ws
 from lengthwise.near_duplicates import NearDuplicates
 from lengthwise.run_dir import RunDir, atomic_write
@@ -60,6 +60,11 @@ class Settings:
         default_factory=dict,
         help="keys of the trainings, as `lengthwise sft` takes them: lora, learning_rate, ...",
     )
+    merge: bool = option(
+        False,
+        help="merge each adapter into the model that it writes with: for engines that serve adapters slowly, as vLLM "
+        "does on a CPU",
+    )
     accelerate_config: str | None = option(None, help="how the trainings are distributed: a name or file")
     seed: int = option(0, help="of everything drawn")
     output_dir: str = option("outputs/self_lengthen", help="folder of all steps")
@@ -82,8 +87,9 @@ class Round:
     number: int
     settings: Settings
     generator: str | None = None
-    """Adapter of the round before; None: the base."""
+    """Training run of the round before whose adapter writes the answers; None: the base writes."""
     extender: str | None = None
+    """The same of the one that extends."""
     pool: list[str] = field(default_factory=list)
     """Instructions of earlier rounds."""
 
@@ -92,14 +98,17 @@ class Round:
         """Where its steps lie."""
         return Path(self.settings.output_dir) / f"round_{self.number}"
 
-    def build(self, name: str, builder: Mapping[str, Any], data: Path, adapter: str | None = None) -> RunDir:
-        """Run a build that asks the model."""
+    def build(self, name: str, builder: Mapping[str, Any], data: Path, trained: str | None = None) -> RunDir:
+        """Run a build that asks the model, or what a training made of it."""
+        model, adapter = self.settings.model, trained
+        if trained is not None and self.settings.merge:
+            model, adapter = merged(trained), None
         return job(
             "build",
             reuse=True,
             name=f"round_{self.number}_{name}",
             builder=dict(builder),
-            model=self.settings.model,
+            model=model,
             adapter=adapter,
             engine=self.settings.engine,
             data=str(data),
@@ -135,6 +144,16 @@ class Round:
             **self.settings.sft,
         )
         return str(run.path)
+
+
+def merged(trained: str) -> str:
+    """Return the folder of a training's model in one, which is written, whole or not at all, where it is not there."""
+    folder = f"{trained}_merged"
+    if not Path(folder).exists():
+        export = [sys.executable, "-m", "lengthwise.cli", "export", trained, "--merge", f"--output_dir={folder}"]
+        if run_process(export) != 0:
+            raise ConfigError(f"{trained} could not be merged; its own output above says why: set merge to false")
+    return folder
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
