@@ -1,0 +1,185 @@
+"""Is data that passed the gate better data? The same number of tokens with and without it, held-out prompts.
+
+    python recipes/gated_data.py --data alpaca.json --seeds 0 1 2
+
+A model answers instructions that state a length, several times each. Its answers are trained on twice: those that
+the gate lets pass, and as many tokens of all of them, drawn by lot. So both sides learn from the model's own
+texts, of the same prompts, for about as many steps; only the choice differs. This is rejection sampling, with the
+gate as its judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.run_results import open_results
+from lengthwise.job import job, run_main
+from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.statistics import mean_interval
+
+WORDS = (20, 30, 40, 50, 60, 80, 100, 120, 150, 200)
+TASK = "longbench_write"
+
+
+def asked(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Return each instruction of Alpaca-form rows once, in an order of the seed, with a length drawn for it."""
+    stream = random.Random(seed)
+    texts = list(
+        dict.fromkeys(
+            "\n\n".join(part for part in (row["instruction"], row.get("input")) if part) for row in rows
+        )
+    )
+    stream.shuffle(texts)
+    found = []
+    for text in texts:
+        words = stream.choice(WORDS)
+        found.append(
+            {"prompt": f"{text}\n\nWrite about {words} words.", "type": "instruction", "length": words}
+        )
+    return found
+
+
+def as_row(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scored reply of an evaluation as a row to train on, with what the gate reads."""
+    answer = {"role": "assistant", "content": reply["resps"][0]}
+    return {
+        "id": f"{reply['id']}-{reply['completion_index']}",
+        "messages": [*reply["arguments"], answer],
+        "finish_reason": reply["finish_reason"],
+        "num_tokens": reply["num_tokens"],
+    }
+
+
+def as_many_tokens(rows: Sequence[Mapping[str, Any]], num_tokens: int, seed: int) -> list[Mapping[str, Any]]:
+    """Return rows drawn by lot until their answers hold `num_tokens` tokens, one that goes beyond left out.
+
+    Example:
+        >>> len(as_many_tokens([{"num_tokens": 10}] * 5, 35, seed=0))
+        3
+    """
+    found, total = [], 0
+    for row in random.Random(seed).sample(list(rows), len(rows)):
+        if total + row["num_tokens"] <= num_tokens:
+            found.append(row)
+            total += row["num_tokens"]
+    return found
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write JSON lines; the same rows give the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+def scores(run: RunDir) -> dict[str, float]:
+    """Return S_l of each prompt."""
+    return {row["id"]: row["metrics"]["s_l"] for row in open_results(run.path).rows(TASK)}
+
+
+def difference(sides: Mapping[str, Sequence[RunDir]], one: str, other: str) -> dict[str, Any]:
+    """Return the mean difference of S_l over prompts and seeds, items of one prompt as a cluster."""
+    values, prompts = [], []
+    for first, second in zip(sides[one], sides[other], strict=True):
+        before = scores(second)
+        for prompt, value in scores(first).items():
+            values.append(value - before[prompt])
+            prompts.append(prompt)
+    return mean_interval(values, clusters=prompts).to_dict()
+
+
+def main() -> int:
+    """Sample, gate, train both sides on each seed, evaluate, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="JSON list in Alpaca form; its answers are not used"
+    )
+    parser.add_argument("--model", default="embedded:smollm2-135m")
+    parser.add_argument("--num_prompts", type=int, default=200)
+    parser.add_argument("--num_samples", type=int, default=4, help="answers to each prompt")
+    parser.add_argument("--num_held_out", type=int, default=96)
+    parser.add_argument("--max_tokens", type=int, default=400, help="of an answer")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/gated_data"))
+    args = parser.parse_args()
+    if not args.data.is_file():
+        parser.error(f"--data {args.data} is no file")
+    prompts = asked(json.loads(args.data.read_text(encoding="utf-8")), seed=0)
+    if len(prompts) < args.num_prompts + args.num_held_out:
+        parser.error(f"--data has {len(prompts)} instructions, fewer than --num_prompts + --num_held_out")
+    folder = args.output_dir
+    held_out = write_rows(folder / "held_out.jsonl", prompts[: args.num_held_out])
+    train = write_rows(folder / "prompts.jsonl", prompts[args.num_held_out :][: args.num_prompts])
+
+    def answers(name: str, model: str | Path, data: Path, **options: Any) -> RunDir:
+        return job(
+            "eval",
+            "configs/evals/demo.yaml",
+            model=model,
+            tasks=[{"name": TASK, "data": str(data)}],
+            sampling={"max_tokens": args.max_tokens},
+            output_dir=folder / name,
+            reuse=True,
+            **options,
+        )
+
+    sampled = answers("sampled", args.model, train, num_samples=args.num_samples)
+    everything = [as_row(reply) for reply in open_results(sampled.path).rows(TASK)]
+    gate = job(
+        "build",
+        "configs/data/gate.yaml",
+        data=write_rows(folder / "all.jsonl", everything),
+        builder={"name": "gate", "max_per_prompt": None},
+        min_kept_frac=0.0,
+        output_dir=folder / "gate",
+        reuse=True,
+    )
+    data = {"gated": gate.rows()}
+    num_tokens = sum(row["num_tokens"] for row in data["gated"])
+    runs: dict[str, list[RunDir]] = {"base": [answers("eval_base", args.model, held_out)] * len(args.seeds)}
+    for seed in args.seeds:
+        data["ungated"] = as_many_tokens(everything, num_tokens, seed)
+        for side, rows in data.items():
+            model = job(
+                "sft",
+                "configs/sft/demo.yaml",
+                model=args.model,
+                data=write_rows(folder / f"{side}_{seed}.jsonl", map(conversation, rows)),
+                seed=seed,
+                num_train_epochs=2,
+                per_device_train_batch_size=8,
+                train_sampling_strategy="group_by_length",
+                output_dir=folder / f"model_{side}_{seed}",
+                reuse=True,
+            )
+            runs.setdefault(side, []).append(answers(f"eval_{side}_{seed}", model.path, held_out))
+            print(
+                f"seed {seed} {side}: {len(rows)} rows, {sum(r['num_tokens'] for r in rows)} tokens",
+                flush=True,
+            )
+    means = {side: [round(mean_interval(list(scores(run).values())).estimate, 1) for run in found]
+             for side, found in runs.items()}  # fmt: skip
+    pairs = (("gated", "ungated"), ("gated", "base"), ("ungated", "base"))
+    found = {
+        "answers": len(everything),
+        "gate": gate.manifest["counts"],
+        "tokens": num_tokens,
+        "s_l": means,
+        "differences": {f"{one} - {other}": difference(runs, one, other) for one, other in pairs},
+    }
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def conversation(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a training reads of a row."""
+    return {"id": row["id"], "messages": row["messages"]}
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_main(main))
