@@ -58,6 +58,7 @@ class BuildConfig(Limits):
         help="take this many random rows of the usable ones (a larger limit adds to them)",
         operational=True,
     )
+    rows_per_prompt: int = option(1, help="rows to make of each prompt, each with chances of its own")
     seed: int = option(0, help="of the row choice and of every request")
     max_concurrent_samples: int = option(64, help="samples under way at once", operational=True)
     min_kept_frac: float = option(
@@ -68,7 +69,7 @@ class BuildConfig(Limits):
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
-        for name, least in (("max_concurrent_samples", 1), ("limit", 1)):
+        for name, least in (("max_concurrent_samples", 1), ("limit", 1), ("rows_per_prompt", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}: it must be at least {least}")

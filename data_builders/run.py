@@ -22,7 +22,16 @@ from data_builders.build_config import BuildConfig
 from data_builders.dataset_card import dataset_card
 from data_builders.roles import RoleSpec, open_engines, role_specs
 from data_builders.rows import Tally, bare_record, write_parquet
-from data_builders.sources import DUPLICATE, Columns, Refusal, Source, duplicate_prompts, limited, read_source
+from data_builders.sources import (
+    DUPLICATE,
+    Columns,
+    Refusal,
+    Source,
+    duplicate_prompts,
+    limited,
+    read_source,
+    repeated,
+)
 from data_builders.written_rows import WrittenRows, code_digest, row_key
 from lengthwise.budget import LimitReached, Meter
 from lengthwise.caller import Caller
@@ -73,10 +82,10 @@ def _job(argv: Sequence[str] | None) -> int:
         subset=config.subset,
         revision=config.data_revision,
     )
-    samples = limited(source.samples, config.limit, config.seed)
+    samples, origin = repeated(limited(source.samples, config.limit, config.seed), config.rows_per_prompt)
     if is_dry_run(argv):
         run = RunDir.check("build", folder, config)
-        return _dry_run(run, name, specs, source, samples, _refused(builder, samples, method))
+        return _dry_run(run, name, specs, source, samples, _refused(builder, samples, origin, method))
     run = RunDir.open_for("build", folder, config)
     build = Build(
         config=config,
@@ -87,6 +96,7 @@ def _job(argv: Sequence[str] | None) -> int:
         engines=engines,
         source=source,
         samples=samples,
+        origin=origin,
         run=run,
     )
     try:
@@ -120,15 +130,20 @@ def _specs(config: BuildConfig, builder: str, roles: Sequence[str]) -> dict[str,
     return role_specs(default, config.roles, roles)
 
 
-def _refused(builder: ModuleType, samples: Sequence[Sample], method: Any) -> dict[str, Refusal]:
+def _refused(
+    builder: ModuleType, samples: Sequence[Sample], origin: Mapping[str, str], method: Any
+) -> dict[str, Refusal]:
     """Return the samples refused at once: by the builder's own rule, else those that ask what was asked before.
 
-    Given plans and material belong to the question.
+    Given plans and material belong to the question. The rows of one prompt are refused together.
     """
+    originals = [sample for sample in samples if origin[sample.id] == sample.id]
     if hasattr(builder, "refused"):
-        return builder.refused(samples, method)
-    columns = (getattr(method, "plan_column", None), getattr(method, "context_column", None))
-    return duplicate_prompts(samples, *columns)
+        found = builder.refused(originals, method)
+    else:
+        columns = (getattr(method, "plan_column", None), getattr(method, "context_column", None))
+        found = duplicate_prompts(originals, *columns)
+    return {sample.id: found[origin[sample.id]] for sample in samples if origin[sample.id] in found}
 
 
 def _dry_run(
@@ -173,11 +188,13 @@ class Build:
     engines: Mapping[str, Engine]
     source: Source
     samples: Sequence[Sample]
+    origin: Mapping[str, str]
+    """Of each sample's id, that of the row it was made of."""
     run: RunDir
 
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
-        refused = _refused(self.builder, self.samples, self.method)
+        refused = _refused(self.builder, self.samples, self.origin, self.method)
         settled = getattr(self.builder, "settled", None)
         method = self.method if settled is None else settled(self.samples, self.method)
         keys = {sample.id: row_key(sample, refused.get(sample.id)) for sample in self.samples}

@@ -103,6 +103,20 @@ def limited(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sam
     return [samples[index] for index in sorted(order[:limit])]
 
 
+def repeated(samples: Sequence[Sample], times: int) -> tuple[list[Sample], dict[str, str]]:
+    """Return each sample `times` times in a row, the copies with new ids, and of each id the one it came from.
+
+    Example:
+        >>> from lengthwise.records import user
+        >>> copies, origin = repeated([Sample(id="a", messages=user("Hi"))], 2)
+        >>> [sample.id for sample in copies], origin
+        (['a', 'a#2'], {'a': 'a', 'a#2': 'a'})
+    """
+    copies = [sample for sample in samples for _ in range(times)]
+    unique, _ = unique_ids(copies)
+    return unique, {new.id: old.id for new, old in zip(unique, copies, strict=True)}
+
+
 class Refusal(NamedTuple):
     """Why a sample is refused before anything is made of it."""
 

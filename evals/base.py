@@ -8,13 +8,13 @@ which any task may be given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lengthwise.degeneration import flags, language
 from lengthwise.lengths import count_all, length_bin
-from lengthwise.records import LengthTarget, Prompt, Sample
+from lengthwise.records import Attempt, LengthTarget, Prompt, Sample
 from lengthwise.rows import BadRow
 from lengthwise.summaries import Summary
 
@@ -37,6 +37,9 @@ class Metric:
     length_delta: str | None = None
     """Of a preference over another's reply: the metric that says how much longer the reply is. The results then also
     give the win rate as it would be if both were equally long."""
+    round_of: tuple[str, int] | None = None
+    """Of a metric that tells how good an answer was after some round of refinement: what is followed over the rounds,
+    and which round this is, 0 the first answer. The results then also give each round's gain over round 0."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""
@@ -99,6 +102,7 @@ class Task(Protocol):
     * `configured(**options)`, for a task whose metrics depend on its options. It returns the task: an object
       with the members of this class, and `LABEL`, its name. Its parameters are the options then, and the module
       needs no member beside it but an empty `METRICS`.
+    * `score_attempts(sample, text, finish_reason, attempts)`, in place of `score` where a reply has `attempts`.
     * `cluster(sample) -> str | None`, which names what different prompts share that makes their scores depend on
       each other (one question asked for nine lengths): without it, only equal prompts are a cluster.
     * `score_tokens(sample, num_tokens) -> dict[str, float]`, for metrics that rest on the generated tokens, those of
@@ -145,6 +149,7 @@ def score_completion(
     finish_reason: str | None,
     num_tokens: int | None,
     num_reasoning_tokens: int = 0,
+    attempts: Sequence[Attempt] = (),
 ) -> dict[str, Any]:
     """Return all that is known of one completion: counts by every counter, flags, metrics and slices.
 
@@ -158,11 +163,17 @@ def score_completion(
         finish_reason: why it ended; None where nobody recorded it, which counts as unknown, not as fine.
         num_tokens: generated tokens, None if unknown.
         num_reasoning_tokens: those of them that are no answer; the count `tokens` leaves them out.
+        attempts: what led to the reply.
 
     Raises:
         ValueError: if the task has no score for such a length target.
     """
-    given = task.score(sample, text, finish_reason)
+    of_attempts = getattr(task, "score_attempts", None) if attempts else None
+    given = (
+        task.score(sample, text, finish_reason)
+        if of_attempts is None
+        else of_attempts(sample, text, finish_reason, attempts)
+    )
     score = given if isinstance(given, Score) else Score(metrics=given, answer=text)
     score_tokens = getattr(task, "score_tokens", None)
     of_tokens = {} if score_tokens is None else score_tokens(sample, num_tokens)

@@ -14,7 +14,7 @@ from evals.sources import doc_of, identity_hashes
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
 from lengthwise.outcomes import Failed
-from lengthwise.records import Completion, Prompt, Sample
+from lengthwise.records import Attempt, Completion, Prompt, Sample
 
 
 class Replies(Protocol):
@@ -109,4 +109,5 @@ def _completion(row: Mapping[str, Any]) -> Completion:
         num_tokens=row["num_tokens"],
         num_reasoning_tokens=row["num_reasoning_tokens"],
         reasoning=row.get("reasoning"),
+        attempts=tuple(Attempt(**attempt) for attempt in row.get("attempts", ())),
     )

@@ -19,8 +19,9 @@ from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
 from lengthwise.power import minimum_detectable_difference
+from lengthwise.refinement.rounds import round_gains
 from lengthwise.statistics import Interval
-from lengthwise.summaries import summary_interval
+from lengthwise.summaries import item_value, summary_interval
 
 BOOTSTRAP_SEED = 0
 """Fixed, so that scoring the same rows again gives the same interval."""
@@ -144,7 +145,39 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
         "unscored": unscored,
         "length_correlation": length_correlations(task.METRICS, tally.rows),
         "length_controlled": length_controlled(task.METRICS, tally.rows),
+        "rounds": round_curves(task.METRICS, tally.rows),
     }
+
+
+def round_curves(
+    metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return for each thing that is followed over rounds of refinement what each round came to; see `round_gains`.
+
+    Empty for a task without rounds.
+    """
+    followed: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        if metric.round_of is not None:
+            followed.setdefault(metric.round_of[0], []).append(metric)
+    clusters = {row["id"]: row["cluster"] for row in rows}
+    found = {}
+    for name, of_rounds in followed.items():
+        scores: list[dict[str, list[float]]] = [{} for _ in of_rounds]
+        for place, metric in enumerate(of_rounds):
+            for row in rows:
+                if metric.name in row["metrics"]:
+                    scores[place].setdefault(row["id"], []).append(row["metrics"][metric.name])
+        first = of_rounds[0]
+        curve = round_gains(
+            [{item: item_value(values, first.summary) for item, values in each.items()} for each in scores],
+            clusters,
+            first.summary,
+            higher_is_better=first.higher_is_better is not False,
+        )
+        if curve:
+            found[name] = curve
+    return found
 
 
 def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,6 +202,7 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
         "unscored": {name: summary["unscored"] for name, summary in summaries.items()},
         "length_correlation": {name: summary["length_correlation"] for name, summary in summaries.items()},
         "length_controlled": {name: summary["length_controlled"] for name, summary in summaries.items()},
+        "rounds": {name: summary["rounds"] for name, summary in summaries.items() if summary["rounds"]},
         "counters": {name: {m.name: m.counter for m in task.METRICS} for name, task in tasks.items()},
         "higher_is_better": {
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()

@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.base import HARNESS_METRICS, Measured, Metric, Task
 from evals.judged import foot_lines, warnings_on
+from evals.round_lines import round_lines
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""
@@ -29,7 +30,7 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
             for metric in [*tasks[name].METRICS, *_pass_metrics(tasks[name].METRICS, found)]:
                 if (metric.detail or metric in HARNESS_METRICS) and label != "all":
                     continue
-                if _is_unused(metric, summary):
+                if metric.round_of is not None or _is_unused(metric, summary):
                     continue
                 lines.append([name, label, *_cells(metric, found)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -40,7 +41,8 @@ def format_table(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, A
     counts = [_counts_line(name, summary["counts"]) for name, summary in summaries.items()]
     reach = [line for name, summary in summaries.items() if (line := _reach_line(name, summary["overall"]))]
     judged = [line for name, summary in summaries.items() for line in foot_lines(name, summary)]
-    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *counts, *judged, *reach])
+    rounds = [line for name, summary in summaries.items() for line in round_lines(name, summary["rounds"])]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:], "", *rounds, *counts, *judged, *reach])
 
 
 def warnings_of(summaries: Mapping[str, Any]) -> list[str]:

@@ -49,9 +49,12 @@ def _row(
         completion.finish_reason,
         completion.num_tokens,
         completion.num_reasoning_tokens,
+        completion.attempts,
     )
-    thinking = {} if completion.reasoning is None else {"reasoning": completion.reasoning}
-    return {**base, "completion_index": index, "resps": [completion.text], **thinking, **scored}
+    more: dict[str, Any] = {} if completion.reasoning is None else {"reasoning": completion.reasoning}
+    if completion.attempts:
+        more["attempts"] = [attempt.to_dict() for attempt in completion.attempts]
+    return {**base, "completion_index": index, "resps": [completion.text], **more, **scored}
 
 
 @dataclass(frozen=True, slots=True)

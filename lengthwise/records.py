@@ -187,6 +187,41 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """A text that led to an answer, or stands beside it: an earlier draft, a critique, an independent try."""
+
+    kind: str
+    """What it is to the answer, as the task that made it names it."""
+    text: str
+    finish_reason: FinishReason
+    num_tokens: int
+    """Generated tokens, those of a thinking part too."""
+    note: Mapping[str, Any] = field(default_factory=dict)
+    """What was said of it before the next one was asked for: test results, feedback. JSON-ready."""
+
+    @classmethod
+    def of(cls, kind: str, completion: Completion, note: Mapping[str, Any] | None = None) -> Attempt:
+        """Return an attempt of what a model returned."""
+        return cls(
+            kind=kind,
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+            num_tokens=completion.num_tokens,
+            note=note or {},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready map that `Attempt(**map)` restores."""
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "num_tokens": self.num_tokens,
+            "note": dict(self.note),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
     """What a model returned. `finish_reason` travels with the text: a cut text is never called long."""
 
@@ -204,6 +239,8 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     """Log-probability of each generated token, shape [num_tokens], raw distribution (no temperature)."""
     usage: Usage = Usage()
+    attempts: tuple[Attempt, ...] = ()
+    """What led to this answer, in order, and what stands beside it; empty where one call gave it."""
 
     @property
     def num_answer_tokens(self) -> int:
@@ -222,6 +259,7 @@ class Completion:
             "model": self.model,
             "logprobs": None if self.logprobs is None else list(self.logprobs),
             "usage": self.usage.to_list(),
+            **({"attempts": [attempt.to_dict() for attempt in self.attempts]} if self.attempts else {}),
         }
 
     @classmethod
@@ -233,6 +271,7 @@ class Completion:
                 "token_ids": None if value["token_ids"] is None else tuple(value["token_ids"]),
                 "logprobs": None if value["logprobs"] is None else tuple(value["logprobs"]),
                 "usage": Usage.from_list(value["usage"]),
+                "attempts": tuple(Attempt(**attempt) for attempt in value.get("attempts", ())),
             }
         )
 

@@ -1,0 +1,67 @@
+"""What tasks share whose replies are programs: the sample of a row, how a program is asked for, and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lengthwise.caller import Caller
+from lengthwise.engines.base import Sampling
+from lengthwise.records import Completion, Message, Prompt, Sample, sample_id
+from lengthwise.refinement.code_problems import CodeProblem, read_problem
+from lengthwise.refinement.code_repair import OPENING, request
+from lengthwise.row_values import row_id, without_nan
+from lengthwise.sandbox.code_tests import Sandbox
+
+LEAST_ROOM = 64
+"""Tokens that the context must leave for a program; with less a chain of requests ends."""
+
+_OPENING_TOKENS = 8
+"""More than `OPENING` has in any tokenizer."""
+
+
+def code_sample(row: Mapping[str, Any]) -> Sample:
+    """Return the sample of a row; the row itself is its metadata, so that a reader sees what was tested.
+
+    Raises:
+        ValueError: it is no programming problem.
+    """
+    prompt = request(read_problem(row)).prompt
+    name = row_id(row.get("id")) or row_id(row.get("task_id")) or sample_id(prompt)
+    return Sample(id=name, messages=prompt, metadata={"problem": without_nan(dict(row))})
+
+
+def problem_of(sample: Sample) -> CodeProblem:
+    """Return the problem of a sample."""
+    return read_problem(sample.metadata["problem"])
+
+
+def room_for(caller: Caller, prompt: Prompt) -> int:
+    """Return how many tokens the context leaves behind a prompt and the opening of a program."""
+    return caller.context_length - caller.count_tokens(prompt) - _OPENING_TOKENS
+
+
+async def write_program(
+    caller: Caller, prompt: Prompt, sampling: Sampling, *, step: str, attempt: int = 0
+) -> Completion:
+    """Return a reply to a request for a program, which goes on from `OPENING` where the engine can do that.
+
+    Raises:
+        EngineError: the engine has no answer.
+    """
+    room = max(1, room_for(caller, prompt))
+    if caller.capabilities.prefill:
+        prompt = (*prompt, Message(role="assistant", content=OPENING))
+    limited = replace(sampling, n=1, max_tokens=min(sampling.max_tokens or room, room))
+    (reply,) = await caller(prompt, limited, step=step, attempt=attempt)
+    return reply
+
+
+def hidden_verdict(sandbox: Sandbox, problem: CodeProblem, program: str | None) -> tuple[bool | None, str]:
+    """Return whether a program passes the hidden tests, None where the sandbox failed, and how it ended."""
+    whole = None if program is None else problem.whole(program)
+    results = sandbox.submit(whole, problem.hidden, stop_at_failure=True).result()
+    if any(result.passed is False for result in results):
+        return False, results[-1].outcome
+    return (None, "sandbox_error") if any(r.passed is None for r in results) else (True, "passed")

@@ -1,0 +1,251 @@
+"""Programming problems as benchmarks have them: what is asked, tests that a solver may see, tests that decide.
+
+A solver sees the public tests: the examples of HumanEval's texts, the first test of MBPP and APPS, and what a row calls
+public. All else is hidden, and only for the verdict. CYCLE (arXiv 2403.18746) has the tests of the benchmark decide
+which programs are refined and with what feedback, so that what is measured is partly told; who wants that asks for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest, Test
+from lengthwise.sandbox.row_tests import read_tests
+
+_SIGNS = re.compile(r"^\s*(?:==>|==|=>|->|➞|=|returns?\b|should return\b)\s*(.+)$")
+"""What stands between a call and its value in the examples of a text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodeProblem:
+    """A problem to be solved by a program."""
+
+    text: str
+    """What is asked, as a solver sees it."""
+    preamble: str = ""
+    """Code that the program may rely on: imports and functions that the text has before the one to write."""
+    public: tuple[Test, ...] = ()
+    """Tests that a solver may see."""
+    hidden: tuple[Test, ...]
+    """Tests that decide."""
+    solutions: tuple[str, ...] = ()
+    """Right programs, where they are known."""
+
+    def whole(self, program: str) -> str:
+        """Return a program with what it may rely on before it."""
+        return f"{self.preamble.rstrip()}\n\n{program}" if self.preamble.strip() else program
+
+
+def read_problem(row: Mapping[str, Any]) -> CodeProblem:
+    """Return the problem of a row.
+
+    Args:
+        row: HumanEval's {prompt, entry_point, test}; MBPP's {prompt or text, test_list}; APPS' {question,
+            input_output}; CodeContests' {description, public_tests, private_tests}; or ours, {prompt, tests} with
+            `public_tests` and `solutions` where there are some, tests in any form of `lengthwise.sandbox.row_tests`.
+
+    Raises:
+        ValueError: saying what the row lacks.
+    """
+    if row.get("entry_point") and isinstance(row.get("test"), str):
+        return _humaneval(row)
+    if row.get("test_list"):
+        return _mbpp(row)
+    if row.get("input_output"):
+        return _apps(row)
+    if isinstance(row.get("public_tests"), Mapping) and row.get("description"):
+        return _code_contests(row)
+    if row.get("tests"):
+        return CodeProblem(
+            text=_text(row, "prompt"),
+            public=tuple(read_tests(row["public_tests"])) if row.get("public_tests") else (),
+            hidden=tuple(read_tests(row["tests"])),
+            solutions=tuple(row.get("solutions") or ()),
+        )
+    raise ValueError(
+        "it is no programming problem: give prompt and tests, or the fields of HumanEval, MBPP, APPS or CodeContests"
+    )
+
+
+def examples_of(text: str, name: str) -> list[Test]:
+    r"""Return the examples of a text that call a function: doctest's, and lines with a call, a sign and a value.
+
+    Example:
+        >>> [describe_test(test) for test in examples_of("f(2) == 4\nfor f(3) we get 9\nf(4)  ➞ 16 # squares", "f")]
+        ['f(2) should return 4', 'f(4) should return 16']
+    """
+    found: dict[str, Test] = {}
+    for call, value in [*_doctests(text), *_lines(text, name)]:
+        test = _example(call, value, name)
+        if test is not None:
+            found.setdefault(call, test)
+    return list(found.values())
+
+
+def describe_test(test: Test) -> str:
+    """Return a test as a line that a reader understands.
+
+    Example:
+        >>> describe_test(CallTest(name="f", args=[2, "a"], expected=[4]))
+        "f(2, 'a') should return [4]"
+    """
+    if isinstance(test, CallTest):
+        return f"{test.name}({', '.join(map(repr, test.args))}) should return {test.expected!r}"
+    if isinstance(test, StdioTest):
+        return f"for the input {test.stdin!r} the output should be {test.expected!r}"
+    return test.code
+
+
+def _humaneval(row: Mapping[str, Any]) -> CodeProblem:
+    prompt, name = _text(row, "prompt"), str(row["entry_point"])
+    start = prompt.rfind(f"def {name}(")
+    if start < 0:
+        raise ValueError(f"its prompt does not define {name!r}, its entry_point")
+    canonical = row.get("canonical_solution")
+    return CodeProblem(
+        text=prompt,
+        preamble=prompt[:start],
+        public=tuple(examples_of(prompt[start:], name)),
+        hidden=tuple(read_tests(f"{row['test']}\n\ncheck({name})")),
+        solutions=(f"{prompt[start:]}{canonical}",) if canonical else (),
+    )
+
+
+def _mbpp(row: Mapping[str, Any]) -> CodeProblem:
+    tests = [str(test) for test in row["test_list"]]
+    imports = row.get("test_imports") or row.get("test_setup_code") or []
+    code = "\n".join([imports] if isinstance(imports, str) else imports)
+    tests = [f"{code}\n{test}" if code.strip() else test for test in tests]
+    return CodeProblem(
+        text=f"{_text(row, 'prompt', 'text')}\nThe program must pass this test:\n{row['test_list'][0]}",
+        public=tuple(read_tests(tests[:1])),
+        hidden=tuple(read_tests(tests)),
+        solutions=(str(row["code"]),) if row.get("code") else (),
+    )
+
+
+def _apps(row: Mapping[str, Any]) -> CodeProblem:
+    tests = read_tests(row["input_output"])
+    starter = row.get("starter_code") or ""
+    solutions = row.get("solutions") or []
+    text = _text(row, "question", "prompt")
+    return CodeProblem(
+        text=f"{text}\n\nThe program begins so:\n{starter}" if str(starter).strip() else text,
+        public=tuple(tests[:1]),
+        hidden=tuple(tests),
+        solutions=tuple(json.loads(solutions) if isinstance(solutions, str) else solutions),
+    )
+
+
+def _code_contests(row: Mapping[str, Any]) -> CodeProblem:
+    public, hidden = (
+        tuple(StdioTest(stdin=i, expected=o) for name in names for i, o in _pairs(row.get(name)))
+        for names in (("public_tests",), ("public_tests", "private_tests", "generated_tests"))
+    )
+    if not hidden:
+        raise ValueError("it has no tests")
+    known = row.get("solutions") or {}
+    programs = zip(known.get("language", ()), known.get("solution", ()), strict=True)
+    return CodeProblem(
+        text=_text(row, "description"),
+        public=public,
+        hidden=hidden,
+        solutions=tuple(program for language, program in programs if language == PYTHON3),
+    )
+
+
+PYTHON3 = 3
+"""CodeContests' number of the language."""
+
+
+def _pairs(value: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if value:
+        yield from zip(value["input"], value["output"], strict=True)
+
+
+def _text(row: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return row[name]
+    raise ValueError(f"no text in {' or '.join(names)}")
+
+
+def _doctests(text: str) -> list[tuple[str, str]]:
+    try:
+        found = doctest.DocTestParser().get_examples(text)
+    except ValueError:  # examples that are not indented alike
+        return []
+    return [(example.source.strip(), example.want.strip()) for example in found]
+
+
+def _lines(text: str, name: str) -> list[tuple[str, str]]:
+    found = []
+    for line in text.splitlines():
+        start = line.find(f"{name}(")
+        if start < 0 or ">>>" in line or line.lstrip().startswith("def "):
+            continue
+        for end in (i + 1 for i, sign in enumerate(line) if sign == ")" and i > start):
+            match = _SIGNS.match(line[end:])
+            if match and _parsed(line[start:end]) is not None:
+                found.append((line[start:end], match.group(1).strip()))
+                break
+    return found
+
+
+def _example(call: str, value: str, name: str) -> Test | None:
+    """Return the test of a call whose value can be read; None of any other."""
+    tree, expected = _parsed(call), _literal(value)
+    if tree is None or expected is _NOTHING or not isinstance(tree, ast.Call):
+        return None
+    if not isinstance(tree.func, ast.Name) or tree.func.id != name:
+        return None
+    if any(isinstance(node, ast.Name) and node is not tree.func for node in ast.walk(tree)):
+        return None  # f(n): what n is only the text says
+    args = [_literal(ast.unparse(arg)) for arg in tree.args]
+    if not tree.keywords and _NOTHING not in args and all(map(_is_json, [*args, expected])):
+        return CallTest(name=name, args=args, expected=expected)
+    return AssertTest(code=f"assert {call} == {expected!r}")
+
+
+_NOTHING = object()
+
+
+def _literal(text: str) -> Any:
+    """Return the value that a text begins with; a full stop, a comment or a word may follow."""
+    text = text.strip().removesuffix(".")
+    for end in sorted({len(text), *(m.start() for m in re.finditer(r"[\s.#;]", text))}, reverse=True):
+        value = text[:end].strip()
+        if re.match(r"\s*[-+*/%=]", text[end:]):  # 19 - 5 - 6 = 8
+            continue
+        try:
+            return ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return _NOTHING
+
+
+def _parsed(code: str) -> ast.expr | None:
+    try:
+        return ast.parse(code, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _is_json(value: Any) -> bool:
+    """Tell whether JSON gives a value back, a tuple as a list."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def names_of(tests: Sequence[Test]) -> list[str]:
+    """Return the functions that tests call by name, each once."""
+    return list(dict.fromkeys(test.name for test in tests if isinstance(test, CallTest)))

@@ -1,0 +1,393 @@
+"""CYCLE: problems in the forms of benchmarks, the request for a repair, its rows, and the loop that measures it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_builders.code_refine import nearest_solution
+from data_builders.run import main as build_main
+from evals.run import main as eval_main
+from lengthwise.refinement.code_problems import examples_of, read_problem
+from lengthwise.refinement.code_repair import commented, feedback_of, program_of, request
+from lengthwise.refinement.rounds import plateau, round_gains
+from lengthwise.sandbox.code_tests import AssertTest, CallTest, Sandbox, StdioTest
+from lengthwise.sandbox.outcomes import Result
+
+TASKS = Path(__file__).parents[2] / "configs" / "data" / "code_tasks.jsonl"
+HUMANEVAL = {
+    "task_id": "T/0",
+    "prompt": 'import math\n\n\ndef twice(n):\n    """Twice n.\n    >>> twice(2)\n    4\n    """\n',
+    "entry_point": "twice",
+    "canonical_solution": "    return 2 * n\n",
+    "test": "def check(candidate):\n    assert candidate(5) == 10\n",
+}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# --- problems -------------------------------------------------------------------------------------
+
+
+def test_humaneval_has_its_examples_as_public_tests_and_its_check_as_the_hidden_one():
+    problem = read_problem(HUMANEVAL)
+    assert problem.public == (CallTest(name="twice", args=[2], expected=4),)
+    assert [type(test) for test in problem.hidden] == [AssertTest]
+    assert problem.preamble == "import math\n\n\n"
+    assert (
+        Sandbox(allow_code_execution=True).run(problem.whole(problem.solutions[0]), problem.hidden)[0].passed
+    )
+
+
+def test_mbpp_shows_its_first_test_only():
+    row = {"prompt": "Add.", "test_list": ["assert add(1, 2) == 3", "assert add(2, 2) == 4"], "code": "x"}
+    problem = read_problem({**row, "test_imports": ["import math"]})
+    assert "add(1, 2)" in problem.text and "add(2, 2)" not in problem.text
+    assert len(problem.public) == 1 and len(problem.hidden) == 2
+    assert problem.hidden[0] == AssertTest(code="import math\nassert add(1, 2) == 3")
+
+
+def test_apps_and_code_contests_are_read():
+    apps = read_problem(
+        {
+            "question": "Q",
+            "input_output": '{"inputs": ["1", "2"], "outputs": ["1", "4"]}',
+            "solutions": '["s"]',
+        }
+    )
+    assert apps.public == (StdioTest(stdin="1", expected="1"),) and len(apps.hidden) == 2
+    contest = read_problem(
+        {
+            "description": "D",
+            "public_tests": {"input": ["1"], "output": ["1"]},
+            "private_tests": {"input": ["2"], "output": ["4"]},
+            "solutions": {"language": [3, 2], "solution": ["python", "c++"]},
+        }
+    )
+    assert len(contest.public) == 1 and len(contest.hidden) == 2 and contest.solutions == ("python",)
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("f(1) == 2", "f(1) should return 2"),
+        ("f([1, 2]) ➞ 'a'  # so", "f([1, 2]) should return 'a'"),
+        ("  f((1, 2)) => true", "f(1, 2) should return True"),
+        ("f('x(y)') -> 3.", "f('x(y)') should return 3"),
+    ],
+)
+def test_examples_in_the_lines_of_a_text(line: str, call: str):
+    (test,) = examples_of(line, "f")
+    if "((1, 2))" in line:
+        assert isinstance(test, CallTest) and list(test.args[0]) == [1, 2] and test.expected is True
+    else:
+        from lengthwise.refinement.code_problems import describe_test
+
+        assert describe_test(test) == call
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["f(n) == 2", "f(1) is nice", "def f(1): 2", "g(1) == 2", "f(1) == 19 - 5 = 14", "f(1", "f(1) == n"],
+)
+def test_what_is_no_example(line: str):
+    assert examples_of(line, "f") == []
+
+
+def test_a_row_that_is_no_problem_says_what_it_needs():
+    with pytest.raises(ValueError, match="prompt and tests"):
+        read_problem({"prompt": "Write."})
+    with pytest.raises(ValueError, match="does not define 'g'"):
+        read_problem({**HUMANEVAL, "entry_point": "g"})
+
+
+def test_every_shipped_task_is_solved_by_each_of_its_solutions():
+    rows = read(TASKS)
+    problems = [read_problem(row) for row in rows]
+    assert len(problems) >= 40 and len({row["id"] for row in rows}) == len(rows)
+    jobs = [(solution, problem.hidden) for problem in problems for solution in problem.solutions]
+    for (solution, _), results in zip(jobs, Sandbox(allow_code_execution=True).run_many(jobs), strict=True):
+        assert all(result.passed for result in results), (solution, results)
+    for problem in problems:
+        assert set(map(repr, problem.public)) < set(map(repr, problem.hidden))
+
+
+# --- the request ----------------------------------------------------------------------------------
+
+
+def test_a_request_marks_program_and_feedback_and_nothing_of_the_problem():
+    problem = read_problem(HUMANEVAL)
+    asked = request(problem, "def twice(n):\n    return n", "twice(2) should return 4\nfound 2")
+    text = asked.prompt[-1].content
+    assert asked.past is not None
+    past = text[slice(*asked.past)]
+    assert past.startswith(
+        "### Bad solution:\n# def twice(n):\n#     return n\n### Execution failure:\n# twice(2)"
+    )
+    assert past.endswith("# found 2") and problem.text.strip() not in past
+    assert text[: asked.past[0]].strip() == request(problem).prompt[-1].content.strip()
+    assert text.endswith("\n### Good solution:")
+    assert request(problem).past is None
+
+
+@given(st.text())
+def test_every_line_of_a_comment_is_one(text: str):
+    assert all(line.startswith("#") for line in commented(text).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("reply", "opened", "program"),
+    [
+        ("x = 1", True, "x = 1"),
+        ("x = 1\n```\nand", True, "x = 1"),
+        ("```python\nx = 1\n```", True, "x = 1"),
+        ("   ", True, None),
+        ("Here:\n```python\nx = 1", False, "x = 1"),
+        ("def f():\n    return 1", False, "def f():\n    return 1"),
+        ("I cannot.", False, None),
+        ("```\n\n```", False, None),
+    ],
+)
+def test_the_program_of_a_reply(reply: str, opened: bool, program: str | None):
+    assert program_of(reply, opened=opened) == program
+
+
+def test_feedback_is_of_the_first_failure_and_none_where_nothing_failed():
+    tests = [CallTest(name="f", args=[1], expected=1), StdioTest(stdin="2", expected="4")]
+
+    def result(outcome: Any, **more: Any) -> Result:
+        return Result(outcome=outcome, isolation="process", **more)
+
+    passed = result("passed")
+    assert feedback_of(tests, [passed, passed]) is None
+    assert feedback_of(tests, [result("sandbox_error")]) is None
+    assert feedback_of(tests, []) is None
+    assert feedback_of(tests, [passed, result("failed", actual="5")]) == (
+        "for the input '2' the output should be '4'\nthe output was '5'"
+    )
+    assert "longer than 3 seconds" in str(feedback_of(tests, [result("timeout", seconds=3.0)]))
+    assert len(str(feedback_of(tests, [result("runtime", detail="x" * 9000)]))) == 400
+
+
+# --- rounds ---------------------------------------------------------------------------------------
+
+
+def test_gains_of_rounds_are_paired_and_count_the_right_made_wrong():
+    first = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 1.0}
+    last = {"a": 0.0, "b": 1.0, "c": 1.0, "d": 1.0}
+    found = round_gains([first, last], dict.fromkeys(first), "proportion")
+    assert [point["value"] for point in found] == [0.5, 0.75]
+    assert (found[1]["gain"], found[1]["improved"], found[1]["worsened"]) == (0.25, 2, 1)
+    assert found[0]["gain"] == 0 and round_gains([], {}) == []
+
+
+def test_only_items_of_every_round_count():
+    found = round_gains([{"a": 1.0, "b": 0.0}, {"a": 2.0}], {"a": 1, "b": 2})
+    assert [(point["n"], point["value"]) for point in found] == [(1, 1.0), (1, 2.0)]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1))
+def test_the_plateau_is_reached_by_gains_only(values: list[float]):
+    stop = plateau(values)
+    assert all(values[i] < values[i + 1] for i in range(stop))
+    assert stop == len(values) - 1 or values[stop + 1] <= values[stop]
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+SOLVER = '''
+"""Solves what it is asked to by the kind in the text."""
+import re
+
+
+def reply(prompt, sampling, draw):
+    asked = next(turn.content for turn in prompt if turn.role == "user")
+    kind = re.search(r"kind: (\\w+)", asked)[1]
+    rounds = 0
+    if "### Bad solution" in asked:
+        rounds = int(re.search(r"# # try (\\d)", asked)[1]) + 1
+    right, wrong = "def f(n):\\n    return 2 * n", "def f(n):\\n    return n"
+    good = {"right": True, "never": False, "loops": False, "second": rounds >= 1, "third": rounds >= 2,
+            "lucky": rounds == 0}[kind]
+    if kind == "lucky":  # right, but not by the example in the text
+        right = "def f(n):\\n    return 5 if n == 1 else 2 * n"
+    if kind == "loops":
+        wrong = "def f(n):\\n    while True: pass"
+    return f"# try {rounds}\\n{right if good else wrong}\\n```\\nDone."
+'''
+
+
+@pytest.fixture
+def solver(tmp_path, monkeypatch) -> str:
+    name = f"solver_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(SOLVER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return json.dumps(
+        {"name": "scripted", "responder": f"{name}:reply", "request_log": str(tmp_path / "log")}
+    )
+
+
+def problems(folder: Path, *kinds: str) -> Path:
+    rows = [
+        {
+            "id": kind,
+            "prompt": f"Write f, which doubles a number. kind: {kind}",
+            "public_tests": [{"name": "f", "args": [1], "expected": 2}],
+            "tests": [{"name": "f", "args": [7], "expected": 14}],
+            "solutions": [
+                "def f(n):\n    return n + n",
+                "import os\n\ndef f(number):\n    return sum([number, number])",
+            ],
+        }
+        for kind in kinds
+    ]
+    path = folder / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_of_programs_that_pass_and_of_ones_that_fail(tmp_path, solver):
+    folder = tmp_path / "run"
+    method = {"name": "code_refine", "allow_code_execution": True, "test_seconds": 1.0}
+    arguments = [f"--builder={json.dumps(method)}", "--model=m", f"--engine={solver}", "--rows_per_prompt=2"]
+    assert (
+        build_main([*arguments, f"--data={problems(tmp_path, 'right', 'never')}", f"--output_dir={folder}"])
+        == 0
+    )
+    rows = {row["id"]: row for row in read(folder / "data.jsonl")}
+    assert list(rows) == ["right", "right#2", "never", "never#2"]
+    right, never = rows["right"], rows["never#2"]
+    assert right["kind"] == "passed" and right["messages"][-1]["content"] == (
+        "```python\n# try 0\ndef f(n):\n    return 2 * n\n```"
+    )
+    assert never["kind"] == "repaired"
+    asked = never["messages"][0]["content"]
+    assert "#     return n" in asked[slice(*never["past"])] and "found 1" in never["faulty"]["feedback"]
+    assert never["messages"][-1]["content"] == "```python\ndef f(n):\n    return n + n\n```"
+
+
+def test_the_first_phase_asks_no_model_and_a_problem_without_solution_is_refused(tmp_path):
+    data = problems(tmp_path, "right")
+    bare = {"id": "bare", "prompt": "Write g.", "tests": [{"name": "g", "args": [], "expected": 1}]}
+    with data.open("a") as file:
+        file.write(json.dumps(bare) + "\n" + json.dumps({"id": "no", "prompt": "Write a poem."}) + "\n")
+    folder = tmp_path / "run"
+    method = json.dumps({"name": "code_refine", "phase": "solve"})
+    assert build_main([f"--builder={method}", f"--data={data}", f"--output_dir={folder}"]) == 0
+    (row,) = read(folder / "data.jsonl")
+    assert row["kind"] == "solution" and row["past"] is None
+    reasons = {row["id"]: row["reason"] for row in read(folder / "dropped.jsonl")}
+    assert reasons == {"bare": "input: no solution", "no": "input: no problem"}
+
+
+def test_programs_are_not_run_unless_that_is_allowed(tmp_path, solver, capsys):
+    arguments = [
+        "--builder.name=code_refine",
+        "--model=m",
+        f"--engine={solver}",
+        f"--output_dir={tmp_path / 'run'}",
+    ]
+    assert build_main([*arguments, f"--data={problems(tmp_path, 'right')}"]) == 2
+    assert "allow_code_execution: true" in capsys.readouterr().err
+
+
+def test_the_nearest_solution_shares_most_with_the_program():
+    loop = "total = 0\nfor number in numbers:\n    total += number\nreturn total"
+    assert (
+        nearest_solution("count = 0\nfor number in numbers:\n    count += 1", ["return sum(numbers)", loop])
+        == 1
+    )
+    assert nearest_solution("", ["a", "b"]) == 0 and nearest_solution("zzz", ["a", "b"]) == 0
+
+
+# --- the evaluation -------------------------------------------------------------------------------
+
+
+def evaluate(
+    tmp_path: Path, engine: str, *kinds: str, **options: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = tmp_path / f"eval_{len(list(tmp_path.glob('eval_*')))}"
+    task = {"name": "code_refine", "data": str(problems(tmp_path, *kinds)), "allow_code_execution": True}
+    arguments = [f"--tasks={json.dumps([{**task, 'test_seconds': 1.0, **options}])}", "--model=m"]
+    assert eval_main([*arguments, f"--engine={engine}", f"--output_dir={folder}"]) == 0
+    rows = {row["id"]: row for row in read(next(folder.glob("samples_*.jsonl")))}
+    return rows, json.loads(next(folder.glob("results_*.json")).read_text())
+
+
+def test_each_round_is_judged_by_the_hidden_tests(tmp_path, solver):
+    rows, results = evaluate(tmp_path, solver, "right", "second", "third", "never", max_rounds=3)
+    solved = {name: [row["metrics"][f"passed_round_{k}"] for k in range(4)] for name, row in rows.items()}
+    assert solved == {
+        "right": [1, 1, 1, 1],
+        "second": [0, 1, 1, 1],
+        "third": [0, 0, 1, 1],
+        "never": [0, 0, 0, 0],
+    }
+    assert {name: row["metrics"]["rounds_used"] for name, row in rows.items()} == {
+        "right": 0, "second": 1, "third": 2, "never": 3,
+    }  # fmt: skip
+    found = results["results"]["code_refine"]
+    assert (found["one_time,none"], found["refined,none"]) == (0.25, 0.75)
+    curve = results["rounds"]["code_refine"]["passed"]
+    assert [point["value"] for point in curve] == [0.25, 0.5, 0.75, 0.75]
+    assert [point["improved"] for point in curve] == [0, 1, 2, 2]
+    # Independent tries are each a first one, which these solvers get wrong.
+    assert found["independent,none"] == 0.25
+    never = rows["never"]
+    assert sum(attempt["kind"] == "independent" for attempt in never["attempts"]) == 3
+    spent = [attempt["num_tokens"] for attempt in never["attempts"] if attempt["kind"] in ("draft", "final")]
+    assert never["num_tokens"] == sum(spent) == never["metrics"]["tokens_round_3"]
+
+
+def test_a_program_that_was_right_can_be_made_wrong(tmp_path, solver):
+    rows, _ = evaluate(tmp_path, solver, "lucky", max_rounds=1)
+    metrics = rows["lucky"]["metrics"]
+    assert (metrics["one_time"], metrics["refined"], metrics["regressed"]) == (1, 0, 1)
+
+
+def test_hidden_tests_are_in_no_prompt_unless_asked_for(tmp_path, solver):
+    evaluate(tmp_path, solver, "never", "loops")
+    said = (tmp_path / "log").read_text()
+    assert said and not re.search(r"f\(7\)|\b14\b", said)
+    rows, _ = evaluate(tmp_path, solver, "never")
+    prompts = json.dumps(rows["never"]["attempts"]) + json.dumps(rows["never"]["arguments"])
+    assert "f(1) should return 2" in prompts and "f(7)" not in prompts
+    rows, _ = evaluate(tmp_path, solver, "never", feedback="hidden")
+    assert "f(7) should return 14" in json.dumps(rows["never"]["attempts"])
+
+
+def test_outcomes_are_counted_by_kind(tmp_path, solver):
+    rows, results = evaluate(tmp_path, solver, "right", "never", "loops", max_rounds=0, equal_budget=False)
+    assert {row["slices"]["first_outcome"] for row in rows.values()} == {"passed", "failed", "timeout"}
+    assert set(results["slices"]["code_refine"]["last_outcome"]) == {"passed", "failed", "timeout"}
+    assert "independent,none" not in results["results"]["code_refine"]
+
+
+def test_saved_replies_are_scored_again_with_all_their_rounds(tmp_path, solver):
+    rows, _ = evaluate(tmp_path, solver, "second", "never")
+    folder, task = next(tmp_path.glob("eval_*")), {"name": "code_refine", "allow_code_execution": True}
+    task |= {"data": str(tmp_path / "problems.jsonl"), "test_seconds": 1.0}
+    again = tmp_path / "again"
+    assert eval_main([f"--rescore={folder}", f"--tasks={json.dumps([task])}", f"--output_dir={again}"]) == 0
+    found = {row["id"]: row for row in read(next(again.glob("samples_*.jsonl")))}
+    for name, row in rows.items():
+        assert found[name]["metrics"] == row["metrics"] and found[name]["attempts"] == row["attempts"]
+
+
+def test_wrong_options_are_refused(tmp_path, solver, capsys):
+    task = {"name": "code_refine", "data": str(problems(tmp_path, "right"))}
+    for more, said in (
+        ({}, "allow_code_execution"),
+        ({"max_rounds": -1, "allow_code_execution": True}, "at least 0"),
+    ):
+        arguments = [f"--tasks={json.dumps([{**task, **more}])}", "--model=m", f"--engine={solver}"]
+        assert eval_main([*arguments, f"--output_dir={tmp_path / 'run'}"]) == 2
+        assert said in capsys.readouterr().err
