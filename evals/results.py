@@ -18,6 +18,7 @@ from evals.judged import (
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
+from lengthwise.pooled import columns_of, pooled_interval
 from lengthwise.power import minimum_detectable_difference
 from lengthwise.statistics import Interval
 from lengthwise.summaries import summary_interval
@@ -71,9 +72,16 @@ def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | No
     """Return a metric's estimate with its 95 % interval, or None if no row has it.
 
     One prompt id is one observation; ids with the same prompt, or of a cluster that the task names, are one
-    cluster.
+    cluster. A `ratio` and a `kappa` are made of all rows that have their columns.
     """
     name = metric.name
+    if metric.columns:
+        sums = ((row, columns_of(row["metrics"], metric.columns)) for row in rows)
+        return pooled_interval(
+            ((row["id"], row["cluster"], values) for row, values in sums if values is not None),
+            metric.summary,
+            seed=BOOTSTRAP_SEED,
+        )
     return summary_interval(
         ((row["id"], row["cluster"], row["metrics"][name]) for row in rows if name in row["metrics"]),
         metric.summary,
@@ -174,6 +182,9 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
         },
         "summaries": {name: {m.name: m.summary for m in task.METRICS} for name, task in tasks.items()},
+        "columns": {
+            name: {m.name: list(m.columns) for m in task.METRICS if m.columns} for name, task in tasks.items()
+        },
         "versions": {name: task.VERSION for name, task in tasks.items()},
     }
 
