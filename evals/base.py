@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from lengthwise.degeneration import flags, language
 from lengthwise.lengths import count_all, length_bin
+from lengthwise.pooled import STATISTICS
 from lengthwise.records import Attempt, LengthTarget, Prompt, Sample
 from lengthwise.rows import BadRow
 from lengthwise.summaries import Summary
@@ -29,6 +30,9 @@ class Metric:
     higher_is_better: bool | None = True
     """None: neither is better."""
     summary: Summary = "mean"
+    columns: tuple[str | None, ...] = ()
+    """Of a `ratio` or `kappa`: the metrics of a row that are summed over all rows (`lengthwise.pooled`); None is 1.
+    The row's own value under the metric's name is what its reader sees, and does not enter the estimate."""
     pass_at_k: bool = False
     """Of 0/1 scores, with several replies to a prompt: give pass@k beside the mean, which is avg@k. One metric of a
     task at most, since the name pass@k says nothing of it."""
@@ -46,7 +50,16 @@ class Metric:
     best: float | None = None
 
     def __post_init__(self) -> None:
-        """Fill in the ends of a proportion."""
+        """Fill in the ends of a proportion.
+
+        Raises:
+            ValueError: what is made of sums names no columns, or what is not names some.
+        """
+        if (self.summary in STATISTICS) != bool(self.columns):
+            raise ValueError(
+                f"the metric {self.name} has summary {self.summary!r} and columns {list(self.columns)}: "
+                f"{' and '.join(STATISTICS)} need columns, and nothing else has any"
+            )
         if self.summary != "proportion" or self.higher_is_better is None:
             return
         if self.worst is None and self.best is None:

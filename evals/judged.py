@@ -44,12 +44,13 @@ def bounds_of(
 ) -> list[float] | None:
     """Return the estimate if all that is unscored had the worst and if it had the best score; None: not known.
 
-    Unscored are the replies that the harness failed on and the prompts without a reply.
+    Unscored are the replies that the harness failed on and the prompts without a reply. What is made of sums has no
+    bounds here: nobody knows what these replies would have added to them.
 
     Example:
         Of 3 replies with 1, 1 and 0 and one unscored, a proportion lies between 0.5 and 0.75.
     """
-    if metric.worst is None or metric.best is None:
+    if metric.worst is None or metric.best is None or metric.columns:
         return None
     name, ends = metric.name, []
     for extreme in (metric.worst, metric.best):

@@ -15,13 +15,14 @@ from evals.judged import (
     length_correlations,
     unscored_of,
 )
+from evals.rounds import round_curves
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
+from lengthwise.pooled import columns_of, pooled_interval
 from lengthwise.power import minimum_detectable_difference
-from lengthwise.refinement.rounds import round_gains
 from lengthwise.statistics import Interval
-from lengthwise.summaries import item_value, summary_interval
+from lengthwise.summaries import summary_interval
 
 BOOTSTRAP_SEED = 0
 """Fixed, so that scoring the same rows again gives the same interval."""
@@ -72,9 +73,16 @@ def estimate(metric: Metric, rows: Iterable[Mapping[str, Any]]) -> Interval | No
     """Return a metric's estimate with its 95 % interval, or None if no row has it.
 
     One prompt id is one observation; ids with the same prompt, or of a cluster that the task names, are one
-    cluster.
+    cluster. A `ratio` and a `kappa` are made of all rows that have their columns.
     """
     name = metric.name
+    if metric.columns:
+        sums = ((row, columns_of(row["metrics"], metric.columns)) for row in rows)
+        return pooled_interval(
+            ((row["id"], row["cluster"], values) for row, values in sums if values is not None),
+            metric.summary,
+            seed=BOOTSTRAP_SEED,
+        )
     return summary_interval(
         ((row["id"], row["cluster"], row["metrics"][name]) for row in rows if name in row["metrics"]),
         metric.summary,
@@ -149,37 +157,6 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
     }
 
 
-def round_curves(
-    metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return for each thing that is followed over rounds of refinement what each round came to; see `round_gains`.
-
-    Empty for a task without rounds.
-    """
-    followed: dict[str, list[Metric]] = {}
-    for metric in metrics:
-        if metric.round_of is not None:
-            followed.setdefault(metric.round_of[0], []).append(metric)
-    clusters = {row["id"]: row["cluster"] for row in rows}
-    found = {}
-    for name, of_rounds in followed.items():
-        scores: list[dict[str, list[float]]] = [{} for _ in of_rounds]
-        for place, metric in enumerate(of_rounds):
-            for row in rows:
-                if metric.name in row["metrics"]:
-                    scores[place].setdefault(row["id"], []).append(row["metrics"][metric.name])
-        first = of_rounds[0]
-        curve = round_gains(
-            [{item: item_value(values, first.summary) for item, values in each.items()} for each in scores],
-            clusters,
-            first.summary,
-            higher_is_better=first.higher_is_better is not False,
-        )
-        if curve:
-            found[name] = curve
-    return found
-
-
 def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results file's part that does not depend on who ran the model (lm-eval's key names)."""
     results = {}
@@ -208,6 +185,9 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
         },
         "summaries": {name: {m.name: m.summary for m in task.METRICS} for name, task in tasks.items()},
+        "columns": {
+            name: {m.name: list(m.columns) for m in task.METRICS if m.columns} for name, task in tasks.items()
+        },
         "versions": {name: task.VERSION for name, task in tasks.items()},
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from evals.base import HARNESS_METRICS, Measured, Metric, Task
 from evals.judged import foot_lines, warnings_on
-from evals.round_lines import round_lines
+from evals.rounds import round_lines
 
 TRUNCATED_WARNING_FRAC = 0.01
 """Above this share of replies cut at the cap, a length score says more about the cap than about the model."""

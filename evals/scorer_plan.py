@@ -151,10 +151,9 @@ def panels_of(scorers: Sequence[PlannedScorer]) -> list[Panel]:
             ids = sorted(planned.judge_id for planned, _ in members)
             first = members[0][1]
             name = f"{first.name.partition('@')[0]}@panel{len(ids)}.{digest(ids)[:8]}"
-            # A mean of 0s and 1s is no 0 or 1: it has no Wilson interval.
-            metric = replace(
-                first, name=name, summary="mean" if first.summary == "proportion" else first.summary
-            )
+            # A mean of 0s and 1s is no 0 or 1: it has no Wilson interval. Sums are each judge's own.
+            is_mean = first.summary == "proportion" or bool(first.columns)
+            metric = replace(first, name=name, summary="mean" if is_mean else first.summary, columns=())
             panels.append(Panel(metric=metric, members=tuple(metric.name for _, metric in members)))
     return panels
 

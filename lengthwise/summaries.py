@@ -9,8 +9,9 @@ from typing import Any, Literal, cast, get_args
 from lengthwise.bootstrap_intervals import median_interval, rmse_interval
 from lengthwise.statistics import Interval, mean_interval, share_interval
 
-Summary = Literal["mean", "proportion", "median", "rmse"]
-"""How the values of a metric become one number. `rmse` is the root of the mean of squared values."""
+Summary = Literal["mean", "proportion", "median", "rmse", "ratio", "kappa"]
+"""How the values of a metric become one number. `rmse` is the root of the mean of squared values. `ratio` and `kappa`
+are made of sums of other columns (`lengthwise.pooled`); where those are not at hand, they are means here."""
 
 
 def summary_interval(

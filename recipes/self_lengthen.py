@@ -150,9 +150,19 @@ def merged(trained: str) -> str:
     """Return the folder of a training's model in one, which is written, whole or not at all, where it is not there."""
     folder = f"{trained}_merged"
     if not Path(folder).exists():
-        export = [sys.executable, "-m", "lengthwise.cli", "export", trained, "--merge", f"--output_dir={folder}"]
+        export = [
+            sys.executable,
+            "-m",
+            "lengthwise.cli",
+            "export",
+            trained,
+            "--merge",
+            f"--output_dir={folder}",
+        ]
         if run_process(export) != 0:
-            raise ConfigError(f"{trained} could not be merged; its own output above says why: set merge to false")
+            raise ConfigError(
+                f"{trained} could not be merged; its own output above says why: set merge to false"
+            )
     return folder
 
 

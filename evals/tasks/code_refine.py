@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from evals.base import Metric, Score
 from evals.programs import LEAST_ROOM, code_sample, hidden_verdict, problem_of, room_for, write_program
-from evals.round_metrics import curve_metrics, running_sums, share, token_round
+from evals.rounds import curve_metrics, running_sums, share, token_round
 from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError

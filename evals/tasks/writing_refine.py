@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from evals.base import Metric, Score, Task
 from evals.plan import task_options
-from evals.round_metrics import curve_metrics, running_sums, token_round
+from evals.rounds import curve_metrics, running_sums, token_round
 from evals.sources import Entry
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError

@@ -9,6 +9,7 @@ from typing import Literal
 
 from lengthwise.lengths import slice_order
 from lengthwise.paired import PairedDifference, exact_mcnemar, holm, least_p_value, paired_difference
+from lengthwise.pooled import Columns, columns_of, mean_columns, pooled_difference, pooled_value
 from lengthwise.power import minimum_detectable_difference
 from lengthwise.report.collect import Run
 from lengthwise.report.evaluations import Output, Score, Task
@@ -33,6 +34,9 @@ class Pair:
     after: float
     base: Output
     other: Output
+    sums_before: tuple[float, ...] = ()
+    sums_after: tuple[float, ...] = ()
+    """Of a metric that is made of sums: the item's columns in both runs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,17 +199,17 @@ def compare(base: Run, other: Run) -> list[Comparison]:
 
 
 def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Score) -> Comparison | None:
-    pairs = pair(task, theirs, score.metric, score.summary)
-    if not pairs:
+    pairs = pair(task, theirs, score.metric, score.summary, score.columns)
+    found = _difference(pairs, score.summary) if pairs else None
+    if found is None:
         return None
-    found = _difference(pairs, score.summary)
     return Comparison(
         task=task.name,
         metric=score.metric,
         base=base,
         other=other,
-        before=summary_of([p.before for p in pairs], score.summary),
-        after=summary_of([p.after for p in pairs], score.summary),
+        before=_value([p.before for p in pairs], [p.sums_before for p in pairs], score.summary),
+        after=_value([p.after for p in pairs], [p.sums_after for p in pairs], score.summary),
         difference=found.estimate,
         stderr=found.stderr,
         low=found.low,
@@ -221,10 +225,12 @@ def _compare_metric(base: Run, other: Run, task: Task, theirs: Task, score: Scor
     )
 
 
-def pair(task: Task, theirs: Task, metric: str, summary: Summary = "mean") -> list[Pair]:
+def pair(
+    task: Task, theirs: Task, metric: str, summary: Summary = "mean", columns: Columns = ()
+) -> list[Pair]:
     """Align two runs' items by id and prompt: the same id with another prompt is another item.
 
-    Several replies to an item count as `item_value` says for this summary.
+    Several replies to an item count as `item_value` says for this summary; of `columns`, as their mean.
     """
     mine, others = _by_item(task, metric), _by_item(theirs, metric)
     return [
@@ -235,6 +241,8 @@ def pair(task: Task, theirs: Task, metric: str, summary: Summary = "mean") -> li
             after=item_value([v for _, v in others[key]], summary),
             base=mine[key][0][0],
             other=others[key][0][0],
+            sums_before=_sums(mine[key], columns),
+            sums_after=_sums(others[key], columns),
         )
         for key in mine
         if key in others
@@ -299,14 +307,23 @@ def by_slice(comparison: Comparison) -> list[tuple[str, str, PairedDifference]]:
         for kind, value in p.base.slices.items():
             groups[kind][value].append(p)
     return [
-        (kind, value, _difference(members, comparison.summary))
+        (kind, value, found)
         for kind, values in groups.items()
         if len(values) > 1
         for value, members in sorted(values.items(), key=lambda entry: slice_order(entry[0]))
+        if (found := _difference(members, comparison.summary)) is not None
     ]
 
 
-def _difference(pairs: Sequence[Pair], summary: Summary) -> PairedDifference:
+def _difference(pairs: Sequence[Pair], summary: Summary) -> PairedDifference | None:
+    """Return new - old; None of sums that define no value, such as a share of no checks."""
+    if all(p.sums_before and p.sums_after for p in pairs):
+        return pooled_difference(
+            [p.sums_after for p in pairs],
+            [p.sums_before for p in pairs],
+            summary,
+            clusters=[p.cluster for p in pairs],
+        )
     # Given as (new, old), the difference is new - old.
     return paired_difference(
         [p.after for p in pairs],
@@ -314,6 +331,17 @@ def _difference(pairs: Sequence[Pair], summary: Summary) -> PairedDifference:
         clusters=[p.cluster for p in pairs],
         summary=summary,
     )
+
+
+def _value(values: Sequence[float], sums: Sequence[tuple[float, ...]], summary: Summary) -> float:
+    pooled = pooled_value(sums, summary) if all(sums) else None
+    return summary_of(values, summary) if pooled is None else pooled
+
+
+def _sums(replies: Sequence[tuple[Output, float]], columns: Columns) -> tuple[float, ...]:
+    found = [columns_of(output.metrics, columns) for output, _ in replies]
+    known = [values for values in found if values]
+    return mean_columns(known) if known else ()
 
 
 def _by_item(task: Task, metric: str) -> dict[tuple[str, str], list[tuple[Output, float]]]:

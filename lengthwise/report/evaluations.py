@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise import lengths
+from lengthwise.pooled import Columns, columns_of, pooled_interval
 from lengthwise.report.beside import Beside, Published, read_beside, read_published, read_warnings
 from lengthwise.report.dropped import DroppedRow, Reason, count_reasons, read_dropped
 from lengthwise.report.files import count, mapping, number, read_object, read_rows
@@ -36,6 +37,8 @@ class Score:
     higher_is_better: bool | None
     summary: Summary = "mean"
     """How items become the estimate."""
+    columns: tuple[str | None, ...] = ()
+    """Of an estimate that is made of sums: the rows' metrics that are summed, see `lengthwise.pooled`."""
     worst: float | None = None
     """The estimate if all that is unscored had scored the worst; None if nothing is."""
     best: float | None = None
@@ -170,6 +173,7 @@ def _read_scores(
     stated = mapping(mapping(results.get("results")).get(name))
     better = mapping(mapping(results.get("higher_is_better")).get(name))
     summaries = mapping(mapping(results.get("summaries")).get(name))
+    columns = mapping(mapping(results.get("columns")).get(name))
     effective = count(mapping(mapping(results.get("n-samples")).get(name)).get("effective"))
     scores: dict[str, Score] = {}
     for key in metric_keys(stated):
@@ -189,6 +193,7 @@ def _read_scores(
             counter=str(counters[metric]) if counters.get(metric) else None,
             higher_is_better=direction if isinstance(direction, bool) else None,
             summary=as_summary(summaries.get(metric)),
+            columns=tuple(columns.get(metric) or ()),
             worst=number(worst),
             best=number(best),
             beside=read_beside(results, name, metric, stated.get(f"{metric}_mdd,{variant}")),
@@ -229,8 +234,15 @@ def _scores_of(outputs: list[Output]) -> dict[str, Score]:
     return scores
 
 
-def estimate_of(outputs: Iterable[Output], metric: str, summary: Summary) -> Interval | None:
+def estimate_of(
+    outputs: Iterable[Output], metric: str, summary: Summary, columns: Columns = ()
+) -> Interval | None:
     """Return a metric's estimate over outputs as their evaluation would state it; None if none was scored."""
+    if columns:
+        sums = ((o, columns_of(o.metrics, columns)) for o in outputs)
+        return pooled_interval(
+            ((o.id, o.cluster, values) for o, values in sums if values is not None), summary
+        )
     return summary_interval(
         ((o.id, o.cluster, value) for o in outputs if (value := o.metrics.get(metric)) is not None),
         summary,

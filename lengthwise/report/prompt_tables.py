@@ -125,8 +125,13 @@ def _slice_cell(task: Task, kind: str, value: str, metric: str, digits: int) -> 
             bounds=interval(number(low), number(high), digits),
             n=whole(count(stated.get("n"))),
         )
-    summary = task.scores[metric].summary if metric in task.scores else "mean"
-    found = estimate_of((o for o in task.outputs if o.slices.get(kind) == value), metric, summary)
+    score = task.scores.get(metric)
+    members = (o for o in task.outputs if o.slices.get(kind) == value)
+    found = (
+        estimate_of(members, metric, "mean")
+        if score is None
+        else estimate_of(members, metric, score.summary, score.columns)
+    )
     if found is None:
         return None
     return Estimate(
