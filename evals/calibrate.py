@@ -5,6 +5,10 @@ each output as it would in an evaluation, its score is put on the human scale, a
 correlation, Cohen's kappa with quadratic weights on the rounded scores (a near miss counts little), and which
 scores stand against which. What the judge could not score is counted and left out, not guessed.
 
+With several people's "ratings": [4, 6, 8] in place of "human", the judge and an individual person are both held
+against the other people (`lengthwise.review_metrics`), and where the row has a "decision", their decisions too. Rows
+that have a "prediction" need no judge.
+
 With `--output`, calls are kept beside it, so that the same command goes on after an interruption.
 """
 
@@ -13,33 +17,28 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from evals.base import Metric, Score
-from evals.scorer_plan import PlannedScorer, plan_judges, plan_scorer
-from evals.scorers.base import Reply
+from evals.label_judging import judge_labels
+from evals.labels import read_label
+from evals.reviews import review_document, review_lines
+from evals.scorer_plan import plan_judges, plan_scorer
 from lengthwise.agreement import cohen_kappa, confusion
-from lengthwise.caller import Caller
 from lengthwise.config import ConfigError, config_to_dict, option, parse_config
-from lengthwise.engines import started
 from lengthwise.job import run_main
-from lengthwise.journal import Journal
-from lengthwise.judge import Judge
 from lengthwise.length_bias import score_length_correlation
-from lengthwise.outcomes import Kept, Outcome
-from lengthwise.records import Sample, user
+from lengthwise.records import Sample
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
-from lengthwise.row_values import row_id, shown
-from lengthwise.rows import Row, accepted, converted
+from lengthwise.rows import accepted, converted
 from lengthwise.run_dir import atomic_write
 from lengthwise.statistics import Interval
-from lengthwise.workflow import run_async, run_samples
+from lengthwise.workflow import run_async
 
 
 @dataclass(kw_only=True)
@@ -48,10 +47,15 @@ class CalibrateConfig:
 
     EXAMPLE: ClassVar[str] = "lengthwise calibrate labels.jsonl --scorer writing_quality --judge MODEL"
 
-    file: str = option(help="JSON Lines, a .json list or Parquet: prompt, output and human (a number)")
+    file: str = option(
+        help="JSON Lines, a .json list or Parquet: prompt, output, and human (a number) or ratings (several)"
+    )
     scorer: str = option("writing_quality", help="how the judge scores: a scorer of single replies")
     scorer_options: dict[str, Any] = option(default_factory=dict, help="the scorer's own options")
-    judge: str = option(help="the judge: hub id, folder, embedded:smollm2-135m, or the served name")
+    judge: str | None = option(
+        None,
+        help="hub id, folder, embedded:smollm2-135m, or the served name; null: rows have their prediction",
+    )
     judge_options: dict[str, Any] = option(
         default_factory=dict, help="adapter, name, temperature, max_tokens, max_attempts, timeout_seconds"
     )
@@ -62,6 +66,9 @@ class CalibrateConfig:
         1.0, help="the least score a person could give; the judge's least is put there"
     )
     human_most: float = option(5.0, help="the greatest score a person could give")
+    accept_from: float | None = option(
+        None, help="with ratings and decisions: the rating from which on a text counts as accepted"
+    )
     seed: int = option(42, help="seed of the judge's calls")
     output: str | None = option(None, help="a new .json file for the results; null writes nothing")
     max_concurrent_samples: int = option(64, help="rows under way at once (at least 1)", operational=True)
@@ -70,6 +77,10 @@ class CalibrateConfig:
         """Refuse an empty scale and an output that is there."""
         if self.human_most - self.human_least < 1:
             raise ConfigError(f"human_most is {self.human_most:g}: it must be 1 or more above human_least")
+        if self.accept_from is not None and not self.human_least <= self.accept_from <= self.human_most:
+            raise ConfigError(
+                f"accept_from is {self.accept_from:g}: it must lie from {self.human_least:g} to {self.human_most:g}"
+            )
         if self.output is not None and Path(self.output).exists():
             raise ConfigError(f"output: {self.output} exists and is not overwritten: give another name")
 
@@ -93,24 +104,18 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a wrong file, scorer or judge, before the judge loads.
     """
+    scale = (config.human_least, config.human_most)
+    is_judged = config.judge is not None
     source = find_rows(config.file, field="file")
-    rows = converted(read_rows(source, field="file"), lambda row: _labelled(row, config))
+    rows = converted(read_rows(source, field="file"), lambda row: read_label(row, scale, is_judged=is_judged))
     samples, _ = accepted(rows, "raise", data=config.file, field="file")
-    (judge,) = plan_judges([{"model": config.judge, **config.judge_options}], config.engine)
-    (planned,) = plan_scorer({"name": config.scorer, **config.scorer_options}, [judge], [])
-    metric = planned.metrics[0]
-    if planned.judge is None or metric.length_delta is not None:
-        raise ConfigError(
-            f"scorer: {config.scorer} gives no grade of a single reply: name writing_quality or yes_no"
-        )
-    scores = run_async(_judged(config, planned, samples))
+    metric, scores = _judge_scores(config, samples) if is_judged else _stated_scores(config, samples)
+    values = [score.metrics.get(metric.name) for score in scores]
     document = {
         "metric": metric.name,
-        **agreement(
-            [score.metrics.get(metric.name) for score in scores],
-            [sample.metadata["human"] for sample in samples],
-            metric,
-            (config.human_least, config.human_most),
+        **agreement(values, [sample.metadata["human"] for sample in samples], metric, scale),
+        "reviews": review_document(
+            samples, [_on_human_scale(v, metric, scale) for v in values], config.accept_from
         ),
         "unscored": _reasons(scores, metric),
         "config": config_to_dict(config),
@@ -118,16 +123,53 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
             {
                 "id": sample.id,
                 "human": sample.metadata["human"],
-                "judge": score.metrics.get(metric.name),
+                "judge": value,
                 "notes": dict(score.notes),
             }
-            for sample, score in zip(samples, scores, strict=True)
+            for sample, value, score in zip(samples, values, scores, strict=True)
         ],
     }
     print(format_agreement(document))
     if config.output is not None:
         atomic_write(Path(config.output), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return document
+
+
+def _judge_scores(config: CalibrateConfig, samples: Sequence[Sample]) -> tuple[Metric, list[Score]]:
+    """Ask the judge for every sample; return its metric and its scores."""
+    if any(sample.metadata["prediction"] is not None for sample in samples):
+        raise ConfigError(
+            "judge: rows of the file have a prediction already: leave the judge out, or the column"
+        )
+    (judge,) = plan_judges([{"model": config.judge, **config.judge_options}], config.engine)
+    (planned,) = plan_scorer({"name": config.scorer, **config.scorer_options}, [judge], [])
+    metric = planned.metrics[0]
+    if planned.judge is None or metric.length_delta is not None:
+        raise ConfigError(
+            f"scorer: {config.scorer} gives no grade of a single reply: name writing_quality or yes_no"
+        )
+    return metric, run_async(
+        judge_labels(
+            planned,
+            samples,
+            seed=config.seed,
+            output=None if config.output is None else Path(config.output),
+            max_concurrent_samples=config.max_concurrent_samples,
+        )
+    )
+
+
+def _stated_scores(config: CalibrateConfig, samples: Sequence[Sample]) -> tuple[Metric, list[Score]]:
+    """Return the predictions that the rows have; one that is missing or cannot be read is unscored."""
+    metric = Metric(name="prediction", counter="-", worst=config.human_least, best=config.human_most)
+    found = [sample.metadata["prediction"] for sample in samples]
+    if all(value is None for value in found):
+        raise ConfigError(
+            f"judge: none is named, and no row of {config.file} has a prediction on the human scale: name the judge "
+            "(--judge MODEL), or give the rows a prediction"
+        )
+    missing = Score(metrics={}, unscored={metric.name: "no rating on the scale"})
+    return metric, [missing if v is None else Score(metrics={metric.name: v}) for v in found]
 
 
 def agreement(
@@ -149,13 +191,9 @@ def agreement(
         >>> found["n"], found["kappa"]["value"], found["confusion"]["counts"][0]
         (3, 1.0, [1, 0, 0, 0, 0])
     """
-    assert metric.worst is not None and metric.best is not None
     least, most = scale
-    pairs = [
-        (least + (most - least) * (ours - metric.worst) / (metric.best - metric.worst), theirs)
-        for ours, theirs in zip(judge, human, strict=True)
-        if ours is not None
-    ]
+    placed = [_on_human_scale(ours, metric, scale) for ours in judge]
+    pairs = [(ours, theirs) for ours, theirs in zip(placed, human, strict=True) if ours is not None]
     found: dict[str, Any] = {"n": len(pairs), "num_unscored": len(judge) - len(pairs)}
     grades = list(range(_rounded(least), _rounded(most) + 1))
     first, second = [_rounded(ours) for ours, _ in pairs], [_rounded(theirs) for _, theirs in pairs]
@@ -192,91 +230,21 @@ def format_agreement(document: Mapping[str, Any]) -> str:
             f"{grade:>14} " + "".join(f"{n:>5}" for n in row)
             for grade, row in zip(grades, counts, strict=True)
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *review_lines(document["reviews"])])
 
 
-async def _judged(config: CalibrateConfig, planned: PlannedScorer, samples: Sequence[Sample]) -> list[Score]:
-    assert planned.judge is not None
-    scores: list[Score] = []
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lengthwise_"))
-        kept = Path(folder) if config.output is None else Path(config.output).parent
-        name = "journal.jsonl" if config.output is None else f"{Path(config.output).stem}.journal.jsonl"
-        journal = Journal(kept / name)
-        stack.callback(journal.close)
-        async with started(planned.judge.build()) as engine:
-
-            async def worker(sample: Sample) -> Outcome:
-                judge = planned.judge
-                assert judge is not None
-                caller = Caller(
-                    engine=engine,
-                    journal=journal,
-                    sample_id=sample.id,
-                    run_seed=config.seed,
-                    role=f"judge:{judge.label}",
-                    timeout_seconds=judge.settings.timeout_seconds,
-                )
-                handle = Judge(id=planned.judge_id, settings=judge.settings, caller=caller)
-                return Kept({"score": await planned.scorer.score(planned.config, _reply(sample), handle)})
-
-            def take(sample: Sample, outcome: Outcome) -> None:
-                reason = outcome.reason or outcome.end
-                unscored = Score(metrics={}, unscored={planned.key: reason})
-                scores.append(outcome.record["score"] if isinstance(outcome, Kept) else unscored)
-
-            await run_samples(
-                samples,
-                worker,
-                max_concurrent_samples=config.max_concurrent_samples,
-                label=f"judged by {planned.judge.label}",
-                on_outcome=take,
-            )
-    return scores
-
-
-def _reply(sample: Sample) -> Reply:
-    return Reply(
-        task="calibration",
-        sample=sample,
-        prompt=sample.messages,
-        index=0,
-        text=sample.metadata["output"],
-        finish_reason="stop",
-        metrics={},
-    )
-
-
-def _labelled(row: Row, config: CalibrateConfig) -> Sample:
-    """Return a row as a sample.
-
-    Raises:
-        ValueError: saying what is wrong with it.
-    """
-    values = row.values
-    for key in ("prompt", "output"):
-        if not isinstance(values.get(key), str):
-            raise ValueError(f"{key} is {shown(values.get(key))}, expected a text")
-    human: Any = values.get("human")
-    is_number = isinstance(human, int | float) and not isinstance(human, bool)
-    if not is_number or not config.human_least <= human <= config.human_most:
-        raise ValueError(
-            f"human is {shown(human)}, expected a number from {config.human_least:g} to {config.human_most:g} "
-            "(--human_least and --human_most set the scale)"
-        )
-    return Sample(
-        id=f"{row_id(values.get('id')) or row.place}",
-        messages=user(values["prompt"]),
-        metadata={"output": values["output"], "human": human},
-    )
+def _on_human_scale(value: float | None, metric: Metric, scale: tuple[float, float]) -> float | None:
+    """Return a judge's score with the metric's ends put on those of the human scale."""
+    assert metric.worst is not None and metric.best is not None
+    if value is None:
+        return None
+    return scale[0] + (scale[1] - scale[0]) * (value - metric.worst) / (metric.best - metric.worst)
 
 
 def _reasons(scores: Sequence[Score], metric: Metric) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for score in scores:
-        if metric.name in score.unscored:
-            found[score.unscored[metric.name]] = found.get(score.unscored[metric.name], 0) + 1
-    return found
+    left_out = "the scorer leaves the row out"
+    missed = [score for score in scores if metric.name not in score.metrics]
+    return dict(Counter(score.unscored.get(metric.name, left_out) for score in missed))
 
 
 def _rounded(value: float) -> int:

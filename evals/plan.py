@@ -23,6 +23,7 @@ from evals.scorer_plan import (
     plan_scorers,
 )
 from evals.sources import SHIPPED_PROMPTS, LoadedRows, find_source, sort_rows
+from evals.spread import SPREAD_METRICS
 from lengthwise.config import ConfigError, build_component, did_you_mean
 from lengthwise.engines import build_engine
 from lengthwise.engines.base import Sampling, require
@@ -57,7 +58,8 @@ class PlannedTask:
     @property
     def measured(self) -> Measured:
         """What its rows are measured by."""
-        return measured(self.task, *metrics_of(self.scorers, self.panels))
+        spread = SPREAD_METRICS if self.sampling.n > 1 else ()
+        return measured(self.task, *metrics_of(self.scorers, self.panels), *spread)
 
 
 def plan_tasks(config: EvalConfig) -> list[PlannedTask]:

@@ -16,6 +16,7 @@ from evals.judged import (
     unscored_of,
 )
 from evals.rounds import round_curves
+from evals.spread import WITHIN_FRAC, within_estimate
 from lengthwise.degeneration import REPETITIVE_FRAC
 from lengthwise.lengths import slice_order
 from lengthwise.pass_at_k import pass_at_k, pass_at_k_sizes
@@ -44,6 +45,7 @@ class Tally:
         Its cluster is the one the task names, else its prompt's digest, else its id.
         """
         kept = {key: row[key] for key in ("id", "metrics", "flags", "slices")}
+        kept |= {key: row.get(key) for key in ("num_tokens", "finish_reason")}
         self.rows.append(
             {
                 **kept,
@@ -130,6 +132,8 @@ def summarise(task: Measured | Task, tally: Tally) -> dict[str, Any]:
         for kind, members in groups.items()
     }
     overall = _estimates(task.METRICS, tally.rows)
+    if WITHIN_FRAC in task.METRICS:
+        overall |= _entries(WITHIN_FRAC, {WITHIN_FRAC.name: within_estimate(tally.rows)})
     for found in overall.values():
         found["mdd"] = minimum_detectable_difference(found["stderr"], paired=False)
     unscored = unscored_of(task.METRICS, tally.rows)
@@ -203,16 +207,22 @@ def _estimates(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> 
         intervals = {metric.name: estimate(metric, rows)}
         if metric.pass_at_k:
             intervals |= pass_estimates(metric, rows)
-        for name, interval in intervals.items():
-            if interval is not None:
-                found[name] = {
-                    "value": interval.estimate,
-                    "stderr": interval.stderr,
-                    "ci": [_clipped(metric, bound) for bound in (interval.low, interval.high)],
-                    "n": interval.n,
-                    "method": interval.method,
-                }
+        found |= _entries(metric, intervals)
     return found
+
+
+def _entries(metric: Metric, intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
+    return {
+        name: {
+            "value": interval.estimate,
+            "stderr": interval.stderr,
+            "ci": [_clipped(metric, bound) for bound in (interval.low, interval.high)],
+            "n": interval.n,
+            "method": interval.method,
+        }
+        for name, interval in intervals.items()
+        if interval is not None
+    }
 
 
 def _clipped(metric: Metric, bound: float | None) -> float | None:

@@ -10,7 +10,8 @@ FILE is JSON Lines (or a .json list, or Parquet), one output a row, in one of th
 - a row of our `samples_*.jsonl`.
 
 Further fields count where they are there: `finish_reason` (without it, whether a reply was cut is unknown,
-not fine), `num_tokens`, `id` (rows that share one are replies to one prompt), `prompt` (rows
+not fine), `num_tokens`, `id` (rows that share one are replies to one prompt, and with `num_tokens` the spread of their
+lengths is given), `prompt` (rows
 that share one are not independent) and `language`. Nothing is
 written unless `--output` names a file. Of each output only its scores are held in memory.
 """
@@ -28,6 +29,7 @@ from typing import Any, ClassVar, Literal, cast
 from evals.base import Task, measured, score_completion
 from evals.results import Tally, results_document, summarise
 from evals.results_table import format_table, warnings_of
+from evals.spread import with_spreads
 from lengthwise.config import ConfigError, option, parse_config
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
@@ -119,7 +121,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     rows = converted(read_rows(source, field="file"), score_row)
     _, bad_rows = accepted(rows, config.on_bad_row, data=config.file, field="file")
     tally.num_bad_rows = len(bad_rows)
-    known = {name: measured(task)}
+    tally.rows, spread = with_spreads(tally.rows)
+    known = {name: measured(task, *spread)}
     summaries = {name: summarise(known[name], tally)}
     print(format_table(known, summaries))
     for warning in warnings_of(summaries):

@@ -13,6 +13,7 @@ from evals.base import score_completion
 from evals.plan import PlannedTask
 from evals.replies import Replies
 from evals.sources import doc_of, identity_hashes
+from evals.spread import with_spread
 from lengthwise.outcomes import Counts, Failed, Kept, Outcome
 from lengthwise.records import Completion, Sample
 from lengthwise.rows import BadRow
@@ -36,7 +37,8 @@ async def answer(sample: Sample, planned: PlannedTask, replies: Replies, doc_id:
     }
     rows = [partial(_row, base, sample, planned, index, reply) for index, reply in enumerate(completions)]
     # In a thread: long texts and hard answers would stall the event loop.
-    return Kept({"rows": await asyncio.to_thread(lambda: [row() for row in rows])})
+    scored = await asyncio.to_thread(lambda: [row() for row in rows])
+    return Kept({"rows": with_spread(scored, planned.sampling.max_tokens)})
 
 
 def _row(

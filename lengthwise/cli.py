@@ -35,7 +35,7 @@ VERBS = {
         "RUN --format F | --merge | --rows FORM",
         "pass on an evaluation's numbers, a model merged into one, a build's rows",
     ),
-    "calibrate": ("FILE --judge MODEL", "hold a judge against human labels"),
+    "calibrate": ("FILE [--judge MODEL]", "hold a judge, or ratings that are there, against human labels"),
     "env": ("[--json]", "what this machine has, against the versions known to work"),
     "schema": ("JOB", "a JSON schema of a job's config, for editors"),
 }

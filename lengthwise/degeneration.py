@@ -17,7 +17,8 @@ _HANZI = re.compile(r"[\u3400-\u9fff]")
 _KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa]")
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+")
 _OTHER_WORD = re.compile(r"[^\W\d_A-Za-z\u00c0-\u024f\u3040-\u30ff\u3400-\u9fff]+")
-_CHINESE_UNIT = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+CHINESE_UNIT = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]")
+"""Of Chinese texts: a run of ASCII, or one other character."""
 
 NGRAM_WORDS = 10
 """Self-Lengthen's n for texts in spaced scripts (2410.23933): 10 whitespace words."""
@@ -44,8 +45,9 @@ def language(text: str) -> Language:
     return "zh" if chinese >= latin else "en"
 
 
-def _units(text: str, chinese: bool) -> list[str]:
-    return _CHINESE_UNIT.findall(text) if chinese else text.split()
+def text_units(text: str, chinese: bool) -> list[str]:
+    """Return what n-grams are made of: whitespace words; in Chinese one non-ASCII character or one run of ASCII."""
+    return CHINESE_UNIT.findall(text) if chinese else text.split()
 
 
 def _ngram_hashes(units: list[str], n: int) -> list[int]:
@@ -66,7 +68,7 @@ def repeated_ngram_frac(text: str, n: int | None = None) -> float:
     chinese = language(text) == "zh"
     if n is None:
         n = NGRAM_CHINESE if chinese else NGRAM_WORDS
-    hashes = _ngram_hashes(_units(text, chinese), _checked(n))
+    hashes = _ngram_hashes(text_units(text, chinese), _checked(n))
     return 1 - len(set(hashes)) / len(hashes) if hashes else 0.0
 
 
@@ -78,7 +80,7 @@ def has_repeated_ngram(text: str, language_code: Language | None = None) -> bool
         language_code: "zh" for the Chinese rule, else the rule for words; None decides by script.
     """
     chinese = (language_code or language(text)) == "zh"
-    hashes = _ngram_hashes(_units(text, chinese), NGRAM_CHINESE if chinese else NGRAM_WORDS)
+    hashes = _ngram_hashes(text_units(text, chinese), NGRAM_CHINESE if chinese else NGRAM_WORDS)
     return len(set(hashes)) < len(hashes)
 
 
@@ -92,10 +94,10 @@ def overlap_frac(section: str, earlier_text: str, n: int = 10) -> float:
         0.6666666666666666
     """
     chinese = language(section) == "zh"
-    hashes = _ngram_hashes(_units(section, chinese), _checked(n))
+    hashes = _ngram_hashes(text_units(section, chinese), _checked(n))
     if not hashes:
         return 0.0
-    earlier = set(_ngram_hashes(_units(earlier_text, chinese), n))
+    earlier = set(_ngram_hashes(text_units(earlier_text, chinese), n))
     return sum(h in earlier for h in hashes) / len(hashes)
 
 

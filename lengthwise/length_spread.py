@@ -8,11 +8,17 @@ counts the end token, which `Completion.num_tokens` may or may not hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from lengthwise.bootstrap_intervals import bootstrap_interval
+from lengthwise.statistics import Interval
 
 PAPER_CAP = 15_000
 """The most tokens a reply may have in the paper."""
+WITHIN_PROMPT_FRAC = "tokens_within_frac"
+"""What `within_prompt_frac` of generated tokens is called in results."""
 _LONG_FRAC = (17, 30)
 """A reply from this share of the cap on is long: from 8,500 of 15,000, which the paper writes as above 8,499."""
 
@@ -94,6 +100,73 @@ def sanitised(sizes: Sequence[int], cap: int = PAPER_CAP) -> list[int]:
     """
     least = _runaway_from(sizes, cap)
     return list(sizes) if least is None else [size for size in sizes if size < least]
+
+
+def runaways(sizes: Sequence[int], cap: int = PAPER_CAP) -> list[bool]:
+    """Tell of each reply whether it ran away, by the rule of `is_degenerate`: what `sanitised` takes out.
+
+    Raises:
+        ValueError: as for `is_degenerate`.
+
+    Example:
+        >>> runaways([300, 14_999, 9_000, 200])
+        [False, True, False, False]
+    """
+    least = _runaway_from(sizes, cap)
+    return [least is not None and size >= least for size in sizes]
+
+
+def within_prompt_frac(
+    replies: Sequence[Sequence[int]], *, clusters: Sequence[Hashable] | None = None, seed: int = 0
+) -> Interval | None:
+    """Return the share of the lengths' variance that lies within prompts, 0..1, with a bootstrap interval.
+
+    1 says that length is chance and the prompt decides nothing, 0 that the prompt decides it all. It is
+    w / (w + b) with the variance components of a one-way layout, 1 minus the intraclass correlation ICC(1) of Shrout
+    and Fleiss (Psychol. Bull. 86 (1979), 420-428): w is the mean of the prompts' sample variances, b the sample
+    variance of their means without what chance adds to it, the mean of variance / K, and at least 0. CASTILLO names
+    no formula of its own.
+
+    Args:
+        replies: the sizes of each prompt's replies, two or more; prompts may have different numbers of them.
+        clusters: prompts that are not independent.
+        seed: of the resampling.
+
+    Returns:
+        None with fewer than two prompts, and where all sizes are equal.
+
+    Raises:
+        ValueError: a prompt has fewer than two replies, or a size is negative.
+
+    Example:
+        Both prompts have variance 20,000, and their means 200 and 600 have 80,000, of which chance explains 10,000.
+
+        >>> found = within_prompt_frac([[100, 300], [500, 700]])
+        >>> round(found.estimate, 4)
+        0.2222
+    """
+    rows = []
+    for sizes in replies:
+        _check(sizes)
+        if len(sizes) < 2:
+            raise ValueError("a prompt has one reply only: a variance within prompts needs two or more each")
+        variance = length_spread(sizes).std ** 2 * len(sizes) / (len(sizes) - 1)
+        rows.append((math.fsum(sizes) / len(sizes), variance, variance / len(sizes)))
+    if len(rows) < 2 or len({size for sizes in replies for size in sizes}) < 2:
+        return None
+    return bootstrap_interval(_within_frac, rows, seed, clusters=clusters)
+
+
+def _within_frac(rows: Any) -> Any:
+    """Return w / (w + b) of rows of mean, variance and variance / K, shape [..., n, 3]."""
+    import numpy as np
+
+    num = rows.shape[-2]
+    within = rows[..., 1].mean(axis=-1)
+    # One prompt alone, which the jackknife of two leaves, has no variance between.
+    of_means = rows[..., 0].var(axis=-1) * num / max(1, num - 1)
+    between = np.maximum(0.0, of_means - rows[..., 2].mean(axis=-1))
+    return within / (within + between)
 
 
 def _runaway_from(sizes: Sequence[int], cap: int) -> float | None:

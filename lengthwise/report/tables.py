@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lengthwise.length_spread import WITHIN_PROMPT_FRAC
 from lengthwise.report.beside import Published
 from lengthwise.report.cells import Bar, Change, Estimate, change_of, link, reach_of
 from lengthwise.report.collect import Run
@@ -59,7 +60,7 @@ class MetricBlock:
     @property
     def is_derived(self) -> bool:
         """Whether it is computed over prompts from another metric, so that no reply has it."""
-        return is_pass_at_k(self.name)
+        return is_pass_at_k(self.name) or self.name == WITHIN_PROMPT_FRAC
 
     @property
     def full_name(self) -> str:

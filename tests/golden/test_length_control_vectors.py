@@ -8,7 +8,7 @@ import pytest
 
 from evals.published import PublishedRow, published
 from evals.target_draws import paper_stream
-from lengthwise.length_spread import is_degenerate, length_spread, sanitised
+from lengthwise.length_spread import is_degenerate, length_spread, runaways, sanitised
 from lengthwise.lengths import (
     TLG_LEVELS,
     TLG_TARGETS,
@@ -194,6 +194,23 @@ def test_lifebench_as_released() -> None:
 def test_runaway_lengths(sizes: list[int], degenerate: bool, kept: int) -> None:
     assert is_degenerate(sizes) == degenerate
     assert len(sanitised(sizes)) == kept
+    assert runaways(sizes).count(False) == kept
+
+
+# The same boundaries at another cap: cap - 1, and 17/30 of it, which is 8,500 of 15,000.
+@pytest.mark.parametrize(
+    ("sizes", "cap", "num_runaways"),
+    [
+        ([500] * 9 + [2998], 3000, 0),
+        ([500] * 9 + [2999], 3000, 1),
+        ([20] * 9 + [1699], 3000, 0),
+        ([20] * 9 + [1700], 3000, 1),
+        ([60] * 8 + [1700, 2999], 3000, 1),  # std is not above 2 mean
+        ([20] * 18 + [1700, 2999], 3000, 2),
+    ],
+)
+def test_runaway_lengths_under_another_cap(sizes: list[int], cap: int, num_runaways: int) -> None:
+    assert sum(runaways(sizes, cap)) == num_runaways
 
 
 # The fields of its rows: population std; percentiles as NumPy interpolates them (checked against numpy.percentile).
