@@ -22,6 +22,7 @@ from lengthwise.meta_length import MLT_FORMAT, mlt_text, split_mlt
 from lengthwise.records import Message, user
 from posttrain import merge, sft
 from posttrain.added_tokens import AddedTokens, add_to_tokenizer, start_rows
+from posttrain.lora import LoraOptions, check_served
 from posttrain.run_log import read_metrics
 from posttrain.train_data import tokenize_rows
 
@@ -271,3 +272,16 @@ def test_what_cannot_be_had_together_is_refused():
             curriculum={"name": "cyclical", "score": "loss"},
             batching=sft.train_job.Batching(name="token_budget", max_tokens=64),
         )
+
+
+def test_checkpoints_with_tokens_are_not_left_to_vllm(tmp_path):
+    by_vllm = tmp_path / "vllm.yaml"
+    by_vllm.write_text("model: m\ntasks: [tlg]\n")
+    tokens = AddedTokens(mlt_format=MLT_FORMAT)
+    full = sft.SFTJob(name="x", model="m", data="d", added_tokens=tokens)
+    lora = sft.SFTJob(name="x", model="m", data="d", added_tokens=tokens, lora=LoraOptions())
+    check_served(full.unserved, str(by_vllm))
+    with pytest.raises(
+        ConfigError, match="by vllm, but added_tokens is set.*`lengthwise export RUN --merge`"
+    ):
+        check_served(lora.unserved, str(by_vllm))
