@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_model import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -140,7 +141,10 @@ def test_lora_trains_the_new_rows_and_no_other_and_is_merged(make, tmp_path, cap
     assert sft.main(flags(base, tmp_path, "--lora.r=4")) == 0
     run = tmp_path / "run"
     assert "with 9 added tokens" in capsys.readouterr().out
-    assert (run / "adapter_model.safetensors").stat().st_size < (base / "model.safetensors").stat().st_size
+    for folder in (run, run / "checkpoint-4"):  # the nine rows of each matrix, and no matrix
+        held = load_file(folder / "adapter_model.safetensors")
+        rows = [weights.shape for name, weights in held.items() if ".lora_" not in name]
+        assert rows == [(9, 32)] * (1 if make is tiny_model else 2)
     with pytest.raises(ConfigError, match="rows of its own for tokens, which vLLM does not serve.*--merge"):
         lora_rank(run)
     assert merge.main([str(run), "--merge", f"--output_dir={tmp_path / 'merged'}"]) == 0
