@@ -26,6 +26,7 @@ def dataset_card(
     length_scores: Sequence[float],
     usage: Mapping[str, int],
     cost_usd: float | None = None,
+    groups: Mapping[str, Mapping[str, int]] | None = None,
     facts: Mapping[str, Any],
 ) -> str:
     """Return the card as Markdown with the hub's metadata on top.
@@ -43,6 +44,7 @@ def dataset_card(
         length_scores: S_l of the kept rows that have a stated length.
         usage: tokens and calls of the whole run, refused rows included.
         cost_usd: what they cost in US dollars, where prices are known.
+        groups: kept rows by the values of an entry that the builder counts them by.
         facts: seed, commit and the like, one line each.
     """
     parts = [
@@ -54,6 +56,11 @@ def dataset_card(
         _table(("", "rows"), counts.items()),
         "## Length of the kept rows\n",
         _lengths(words, tokens, length_scores),
+        *(
+            part
+            for name, numbers in (groups or {}).items()
+            for part in (f"## Kept rows by `{name}`\n", _table((name, "rows"), numbers.items()))
+        ),
         "## Why rows were refused\n",
         _table(("reason", "rows"), sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
         if reasons

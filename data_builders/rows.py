@@ -25,6 +25,9 @@ class Tally:
     tokens: list[int] = field(default_factory=list)
     length_scores: list[float] = field(default_factory=list)
     languages: Counter[str] = field(default_factory=Counter)
+    counted_by: str | None = None
+    """The entry of a row by which the builder counts its rows."""
+    groups: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Note one kept row."""
@@ -32,16 +35,22 @@ class Tally:
         if record["length"]["tokens"] is not None:
             self.tokens.append(record["length"]["tokens"])
         self.languages[record.get("language", "other")] += 1
+        if self.counted_by is not None:
+            self.groups[str(record[self.counted_by])] += 1
         score = record["scores"].get("s_l")
         if score is not None:
             self.length_scores.append(score)
 
 
-def write_parquet(run: RunDir) -> Tally:
+def write_parquet(run: RunDir, counted_by: str | None = None) -> Tally:
     """Write data.parquet: the conversations and the numbers as columns, the rest of each row as JSON text.
 
     All runs of messages have one schema, empty ones included, and all runs of pairs another, so that files of several
     runs load together.
+
+    Args:
+        run: the build, with its data.jsonl.
+        counted_by: an entry of the rows whose values are counted.
 
     Returns:
         What there is to say of the rows.
@@ -65,7 +74,7 @@ def write_parquet(run: RunDir) -> Tally:
             ("provenance", pyarrow.string()),
         ]
     )
-    tally, rows = Tally(), []
+    tally, rows = Tally(counted_by=counted_by), []
     with (
         pyarrow.parquet.ParquetWriter(run.file("data.parquet"), schema) as writer,
         run.file("data.jsonl").open(encoding="utf-8") as lines,

@@ -277,7 +277,7 @@ class Build:
         ends = {"kept": counts.kept, "rejected": counts.rejected, "failed": counts.failed}
         with self.run.file("dropped.jsonl").open("rb") as dropped:
             num_dropped = sum(1 for _ in dropped)
-        tally = write_parquet(self.run)
+        tally = write_parquet(self.run, getattr(self.builder, "COUNTED_BY", None))
         assert len(tally.words) == counts.kept, (len(tally.words), ends)
         assert num_dropped == counts.rejected + counts.failed, (num_dropped, ends)
         assert counts.total == num_inputs, (num_inputs, ends)
@@ -290,6 +290,7 @@ class Build:
             "bad_rows": num_bad,
             "rows_in_source": len(self.source.samples) + num_bad,
         }
+        groups = dict(tally.groups.most_common())
         self._write_card(tally, numbers, reasons, meter)
         cost = meter.cost_dict(counts.kept)
         self.run.finish(
@@ -297,7 +298,11 @@ class Build:
             inputs=[*self.source.inputs, *_also_read(self.builder, self.method)],
             outputs=["data.jsonl", "data.parquet", "dropped.jsonl", "README.md"],
             parents=self.source.parents,
-            counts={**numbers, "reasons": reasons},
+            counts={
+                **numbers,
+                "reasons": reasons,
+                **({} if tally.counted_by is None else {tally.counted_by: groups}),
+            },
             usage=meter.to_dict(),
             extra={
                 **self._model(identities),
@@ -334,6 +339,7 @@ class Build:
             tokens=tally.tokens,
             languages=tally.languages,
             length_scores=tally.length_scores,
+            groups={} if tally.counted_by is None else {tally.counted_by: dict(tally.groups.most_common())},
             usage=meter.to_dict(),
             cost_usd=meter.cost_usd,
             facts={"seed": self.config.seed, "commit of Lengthwise": git_commit() or "unknown"},

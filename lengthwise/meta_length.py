@@ -7,7 +7,8 @@ Generation ("10" to ">800").
 
 from __future__ import annotations
 
-from lengthwise.lengths import TLG_TARGETS
+from lengthwise.lengths import TLG_TARGETS, tlg_level
+from lengthwise.records import LengthTarget
 
 MLT_FORMAT = "[MLT:{target}]"
 """The names that are taken unless others are given."""
@@ -49,3 +50,36 @@ def split_mlt(text: str, template: str = MLT_FORMAT) -> tuple[str | None, str]:
     for token in sorted(tokens, key=len, reverse=True):  # a bare "80" is a part of ">800"
         text = text.replace(token, "")
     return (None if found is None else tokens[found]), text.strip()
+
+
+def length_sentence(label: str) -> str:
+    """Return the sentence that states a target.
+
+    Example:
+        >>> length_sentence(">800")
+        'The reply must be more than 800 words long.'
+    """
+    wanted = f"more than {label[1:]}" if label.startswith(">") else label
+    return f"The reply must be {wanted} words long."
+
+
+def with_length_sentence(instruction: str, label: str) -> str:
+    r"""Return an instruction with its target in words, on a line of its own: what a model without MLTs is told.
+
+    Example:
+        >>> with_length_sentence("Describe a bee.", "30")
+        'Describe a bee.\nThe reply must be 30 words long.'
+    """
+    return f"{instruction}\n{length_sentence(label)}"
+
+
+def target_length(label: str) -> LengthTarget:
+    """Return the length target of a TLG label; ">800" starts at 801.
+
+    Raises:
+        ValueError: if it is none of the nine.
+    """
+    tlg_level(label)
+    if label.startswith(">"):
+        return LengthTarget(min=int(label[1:]) + 1, relation="at_least")
+    return LengthTarget.about(int(label))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lengthwise.config import ConfigError, option
 from lengthwise.yaml_source import parse_yaml
@@ -78,8 +78,8 @@ class LoraOptions:
         return f"lora.modules_to_save is {self.modules_to_save}" if self.modules_to_save else None
 
 
-def lora_config(options: LoraOptions) -> LoraConfig:
-    """Return PEFT's config of an adapter."""
+def lora_config(options: LoraOptions, **more: Any) -> LoraConfig:
+    """Return PEFT's config of an adapter; `more` are keys of it beside the options."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -91,6 +91,7 @@ def lora_config(options: LoraOptions) -> LoraConfig:
         use_dora=options.use_dora,
         modules_to_save=options.modules_to_save,
         task_type="CAUSAL_LM",
+        **more,
     )
 
 
@@ -140,17 +141,16 @@ def check_quantization(options: LoraOptions | None, *, on_cuda: bool) -> None:
         )
 
 
-def check_served(options: LoraOptions | None, eval_config: str) -> None:
+def check_served(reason: str | None, eval_config: str) -> None:
     """Refuse to evaluate checkpoints by vLLM that it would not serve.
 
     Args:
-        options: the adapter's, None for full fine-tuning.
+        reason: why vLLM does not serve the adapter, as `LoraOptions.unserved`; None where it does.
         eval_config: the file of an evaluation of checkpoints.
 
     Raises:
         ConfigError: naming the setting of the adapter.
     """
-    reason = None if options is None else options.unserved
     if reason is None:
         return
     engine = parse_yaml(Path(eval_config).read_text(encoding="utf-8"), eval_config).get("engine") or {}

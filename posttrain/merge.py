@@ -23,6 +23,7 @@ from lengthwise.job import run_main
 from lengthwise.models import folder_digest
 from lengthwise.provenance import git_commit, package_versions
 from lengthwise.run_dir import atomic_write, run_folder
+from lengthwise.vocabulary import fit_rows
 from posttrain.end_of_turn import stop_ids
 from posttrain.merge_check import (
     LEAST_TOLERANCE,
@@ -116,10 +117,10 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
         raise ConfigError(
             f"RUN: the chat template in {trained.model.tokenizer_path} refuses every conversation"
         )
-    rounded, _ = _load(trained, dtype, device, trusts, sequences)
+    rounded, _ = _load(trained, dtype, device, trusts, sequences, len(tokenizer))
     in_dtype = token_logprobs(rounded, sequences)
     release(rounded)
-    model, base_logprobs = _load(trained, "float32", device, trusts, sequences)
+    model, base_logprobs = _load(trained, "float32", device, trusts, sequences, len(tokenizer))
     logprobs = token_logprobs(model, sequences)
     if trained.model.adapter is not None:
         model = model.merge_and_unload()
@@ -143,15 +144,24 @@ def _write(trained: TrainedModel, folder: Path, dtype: str, device: str, trusts:
 
 
 def _load(
-    trained: TrainedModel, dtype: str, device: str, trusts: bool, sequences: Sequence[Sequence[int]]
+    trained: TrainedModel,
+    dtype: str,
+    device: str,
+    trusts: bool,
+    sequences: Sequence[Sequence[int]],
+    num_tokens: int,
 ) -> tuple[Any, list[list[float]] | None]:
-    """Return the trained model, not merged, and what its base alone says of the tokens; None without an adapter."""
+    """Return the trained model, not merged, and what its base alone says of the tokens; None without an adapter.
+
+    The base has no rows for tokens that the training added: the adapter brings those, in the places made here.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(
         trained.model.path, dtype=getattr(torch, dtype), trust_remote_code=trusts
     )
+    fit_rows(model, num_tokens)
     model.to(device)
     if trained.model.adapter is None:
         return model, None

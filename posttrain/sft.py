@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from lengthwise.config import option
 from lengthwise.job import run_main
 from posttrain import train_job
+from posttrain.added_tokens import AddedTokens
 from posttrain.curriculum import CyclicalOptions, DecompositionOptions, check_of_conversations
 from posttrain.row_sources import DataSource
 from posttrain.train_job import TrainJob
@@ -38,6 +39,10 @@ class SFTJob(TrainJob):
     )
 
     train_on: Literal["all", "last"] = option("all", help="which assistant turns of a row carry loss")
+    added_tokens: AddedTokens | None = option(
+        None,
+        help="tokens to add to the vocabulary and train: mlt_format (Ruler's nine meta length tokens), texts, start",
+    )
 
     def __post_init__(self) -> None:
         """Refuse combinations that would fail late or do nothing."""
@@ -45,11 +50,31 @@ class SFTJob(TrainJob):
             self.trainer = {**self.trainer, "packing": True}
         super().__post_init__()
         check_of_conversations(self.length_curriculum, self.train_on)
+        by_loss = (
+            isinstance(self.length_curriculum, CyclicalOptions) and self.length_curriculum.score == "loss"
+        )
+        if self.added_tokens is not None and by_loss:
+            raise ValueError(
+                "curriculum.score is loss, but the base model has no loss on added_tokens: set score to length"
+            )
 
     @property
     def method(self) -> str:
         """What is done to the weights, in words."""
-        return self.update
+        if self.added_tokens is None:
+            return self.update
+        return f"{self.update} with {len(self.added_tokens.all_texts)} added tokens"
+
+    @property
+    def new_tokens(self) -> AddedTokens | None:
+        """What is added to the vocabulary; None where nothing is."""
+        return self.added_tokens
+
+    @property
+    def unserved(self) -> str | None:
+        """Why vLLM does not serve the adapter that is trained, None where it does or there is none."""
+        adds = self.lora is not None and self.added_tokens is not None
+        return super().unserved or ("added_tokens is set" if adds else None)
 
     @property
     def supervised(self) -> str:

@@ -14,6 +14,7 @@ from lengthwise.devices import has_cuda
 from lengthwise.models import check_model
 from lengthwise.run_dir import RunDir, run_folder
 from lengthwise.schemas import load_schema
+from posttrain.added_tokens import AddedTokens
 from posttrain.base_model import check_template
 from posttrain.batch_layout import CHECKED_HERE, BatchLayout
 from posttrain.batching import Batching, check_batching
@@ -153,6 +154,16 @@ class TrainJob(ABC):
         """Which tokens of a row carry loss, in words."""
 
     @property
+    def new_tokens(self) -> AddedTokens | None:
+        """What is added to the vocabulary; None where nothing is."""
+        return None
+
+    @property
+    def unserved(self) -> str | None:
+        """Why vLLM does not serve the adapter that is trained, None where it does or there is none."""
+        return None if self.lora is None else self.lora.unserved
+
+    @property
     def of_batch(self) -> str | None:
         """Why the loss of a step depends on how its rows are dealt to forward passes; None where it does not."""
         return None
@@ -241,7 +252,7 @@ def check(job_class: type[J], argv: Sequence[str] | None) -> tuple[J, list[DataS
     check_template(job.chat_template_path)
     job.check_machine()
     if job.length_eval is not None:
-        check_served(job.lora, job.length_eval.config)
+        check_served(job.unserved, job.length_eval.config)
     folder = run_folder(verb, job.name, job.output_dir)
     RunDir.check(verb, folder, job, checked_by_job=CHECKED_HERE, starts_anew=not binds(folder))
     find_checkpoint(folder, job.resume_from_checkpoint)

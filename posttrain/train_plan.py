@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.config import ConfigError, result_affecting
 from lengthwise.models import ModelRef
 from lengthwise.run_dir import InputFile
+from posttrain.added_tokens import NewToken, add_to_tokenizer
 from posttrain.attention import NAME, Attention, choose_attention, register
 from posttrain.base_model import find_base, length_limit, load_tokenizer
 from posttrain.batch_layout import BatchLayout, check_resumable
@@ -53,6 +54,8 @@ class Plan:
     budget: BatchOrder | None
     """The batches of the training, where they are ours."""
     checkpoint: Path | None
+    new_tokens: tuple[NewToken, ...] = ()
+    """Those that the job adds to the model's; the tokenizer has them."""
     rows_from: Path | None = None
     """The file that the rows were read from, where they had been tokenised before."""
 
@@ -85,6 +88,7 @@ class Plan:
             "layout": self.layout.to_dict(),
             "token_budget": None if self.budget is None else self.budget.max_tokens,
             "curriculum": None if self.budget is None else order_identity(self.budget),
+            "new_tokens": {token.text: token.id for token in self.new_tokens},
         }
 
 
@@ -125,6 +129,7 @@ def plan_training(
         trust_remote_code=trusts,
         needs_template=not isinstance(job.length_curriculum, DecompositionOptions),
     )
+    new_tokens = add_to_tokenizer(tokenizer, job.new_tokens)
     max_length, limit_from = length_limit(model, job.max_length, trust_remote_code=trusts)
     attention = plan_attention(job, model)
     args = _trainer_args(job, folder, max_length, attention)
@@ -152,6 +157,7 @@ def plan_training(
             goes_on=checkpoint is not None,
         ),
         checkpoint=checkpoint,
+        new_tokens=new_tokens,
         rows_from=rows_from,
     )
     plan = job.settled(plan)
@@ -236,6 +242,11 @@ def check_same_start(plan: Plan, begun_with: Path, *, bound_by: str | None) -> N
     if not begun_with.is_file():
         return  # a checkpoint from elsewhere, given by its path
     before, now = json.loads(begun_with.read_text(encoding="utf-8")), plan.begun_with()
+    if before.get("new_tokens", {}) != now["new_tokens"]:
+        raise ConfigError(
+            f"added_tokens: {plan.folder} was begun with the new tokens {before.get('new_tokens', {})}, now they are "
+            f"{now['new_tokens']}: restore added_tokens and the tokenizer, or choose another --name"
+        )
     if before["data"] != now["data"]:
         raise ConfigError(
             f"data: the token sequences differ from those that {plan.folder} was begun with (a data file, the "

@@ -10,18 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.config import ConfigError
 from lengthwise.run_dir import RunDir, atomic_write, run_folder
-from posttrain.base_model import linear_modules
+from posttrain.added_tokens import refit
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
 from posttrain.end_of_turn import stop_at_end_of_turn
 from posttrain.length_eval import CheckpointEvals
-from posttrain.lora import lora_config, quantization_config
 from posttrain.precision import weights_dtype
 from posttrain.resume import BEGUN_WITH, binds, clear_leftovers, is_at_end
 from posttrain.row_sources import DataSource
 from posttrain.run_batches import with_scores
 from posttrain.run_log import run_log
+from posttrain.start_model import model_arguments
 from posttrain.step_rows import StepRows
 from posttrain.stop import StopRequest
 from posttrain.train_header import header
@@ -134,29 +133,20 @@ def make_trainer(
     step_rows = StepRows(plan.folder / "step_rows.jsonl", plan.data.rows) if job.log_step_rows else None
     if step_rows is not None:
         callbacks.append(step_rows.callback())
-    dtype = weights_dtype(job.dtype, is_lora=job.lora is not None)
-    try:
+    with model_arguments(job, plan) as of_model:
         trainer = job.trainer_class()(
-            model=str(plan.model.path),
+            **of_model,
             args=plan.args,
             train_dataset=plan.data.to_dataset(),
             eval_dataset=plan.eval_data.to_dataset() if plan.eval_data else None,
             processing_class=plan.tokenizer,
-            peft_config=None if job.lora is None else lora_config(job.lora),
-            quantization_config=None if job.lora is None else quantization_config(job.lora, dtype),
             callbacks=callbacks,
             step_rows=step_rows,
             **({} if job.is_online else {"token_budget": plan.budget, "preflight": _preflight(job, plan)}),
             **job.trainer_options(plan),
         )
-    except ValueError as error:
-        if job.lora is None or not str(error).startswith(("Target modules", "No modules were targeted")):
-            raise
-        names = linear_modules(plan.model, trust_remote_code=bool(job.trainer.get("trust_remote_code")))
-        raise ConfigError(
-            f"lora.target_modules is {job.lora.target_modules!r}: {job.model} has no such modules; it has "
-            f"{', '.join(names)}"
-        ) from error
+    if job.lora is not None and plan.new_tokens:
+        refit(trainer.model)
     if job.lora is not None and not Path(job.model).exists() and not job.model.startswith("embedded:"):
         # By its id, not by a path in this cache, the adapter finds its base on another machine too.
         model_with_adapter: Any = trainer.model

@@ -10,7 +10,8 @@ The sentence that states the target is worded by us, so the numbers compare with
 with the paper's. Its 2,000 rows are not shipped: their source states no licence. `stream: paper` rebuilds them
 from OpenHermes-2.5, and does with any other instructions what was done there.
 
-`targets: all` is the paper's Multi-MLT: each instruction under all nine targets, one cluster. `mlt` is for
+`targets: all` is the paper's Multi-MLT: each instruction under all nine targets, one cluster; a list of some, as
+`targets: ["10", "30"]`, asks for these alone. `mlt` is for
 models with meta length tokens: "given" puts the target's token where the reply begins, in place of the sentence;
 "self" asks for no length, and scores a reply against the token that opens it (none: a miss). Both need a model
 trained with these tokens: any other takes "given" for text to go on from, and meets "self" never. The tokens must be
@@ -29,7 +30,14 @@ from evals.sources import Entry, own_schema, read_samples, text_field
 from evals.target_draws import draw_targets, paper_stream
 from lengthwise.config import ConfigError
 from lengthwise.lengths import TLG_TARGETS, count_regex_w, tlg_level, tlg_match
-from lengthwise.meta_length import MLT_FORMAT, check_mlt_format, mlt_text, split_mlt
+from lengthwise.meta_length import (
+    MLT_FORMAT,
+    check_mlt_format,
+    mlt_text,
+    split_mlt,
+    target_length,
+    with_length_sentence,
+)
 from lengthwise.records import LengthTarget, Message, Prompt, Sample, sample_id, user
 from lengthwise.row_values import row_id, shown
 
@@ -52,7 +60,7 @@ def load(
     *,
     draw_seed: int = 0,
     stream: Literal["drawn", "paper"] = "drawn",
-    targets: Literal["one", "all"] = "one",
+    targets: Literal["one", "all"] | list[str] = "one",
     mlt: Literal["none", "given", "self"] = "none",
     mlt_format: str = MLT_FORMAT,
     profile: Literal["code", "paper"] = "code",
@@ -69,7 +77,7 @@ def load(
             readable rows before it only.
         stream: "paper" shuffles the instructions and draws the targets as the paper did (`paper_stream`), and
             takes the first 2,000, of `targets: all` the first 200. `draw_seed` then plays no part.
-        targets: "all" asks each instruction for all nine targets.
+        targets: "all" asks each instruction for all nine targets, a list for those in it.
         mlt: whether a meta length token is given, expected of the model, or neither.
         mlt_format: what the tokens are called, with the slot {target}.
         profile: the window's edges, "code" (lo, hi] or "paper" [lo, hi), see `lengthwise.lengths.tlg_match`.
@@ -107,7 +115,7 @@ def prompt(sample: Sample) -> Prompt:
             *user(sample.instruction),
             Message(role="assistant", content=mlt_text(label, _mlt_format(sample))),
         )
-    return user(f"{sample.instruction}\n{length_sentence(label)}")
+    return user(with_length_sentence(sample.instruction, label))
 
 
 def score(sample: Sample, text: str, finish_reason: str | None) -> dict[str, float] | Score:
@@ -142,29 +150,6 @@ def cluster(sample: Sample) -> str | None:
     return sample.metadata.get("question")
 
 
-def length_sentence(label: str) -> str:
-    """Return the sentence that states a target.
-
-    Example:
-        >>> length_sentence(">800")
-        'The reply must be more than 800 words long.'
-    """
-    wanted = f"more than {label[1:]}" if label.startswith(">") else label
-    return f"The reply must be {wanted} words long."
-
-
-def target_length(label: str) -> LengthTarget:
-    """Return the length target of a TLG label; ">800" starts at 801.
-
-    Raises:
-        ValueError: if it is none of the nine.
-    """
-    tlg_level(label)
-    if label.startswith(">"):
-        return LengthTarget(min=int(label[1:]) + 1, relation="at_least")
-    return LengthTarget.about(int(label))
-
-
 def target_label(length: LengthTarget) -> str:
     """Return the TLG label of a length target: "about" one of the eight numbers, or at least 800 or 801.
 
@@ -194,11 +179,16 @@ def _mlt_format(sample: Sample) -> str:
     return sample.metadata.get("mlt_format", MLT_FORMAT)
 
 
-def _check_options(stream: str, targets: str, mlt: str, mlt_format: str) -> None:
+def _check_options(stream: str, targets: str | list[str], mlt: str, mlt_format: str) -> None:
     try:
         check_mlt_format(mlt_format)
     except ValueError as error:
         raise ConfigError(f"tasks: tlg.mlt_format {error}") from None
+    unknown = [label for label in targets if label not in TLG_TARGETS] if isinstance(targets, list) else []
+    if unknown or not targets:
+        raise ConfigError(
+            f"tasks: tlg.targets is {targets}: name some of {', '.join(TLG_TARGETS)}, or all, or one"
+        )
     if mlt == "self" and (targets, stream) != ("one", "drawn"):
         raise ConfigError(
             f"tasks: tlg.mlt is 'self', which asks for no target, but targets is {targets!r} and stream {stream!r}: "
@@ -206,10 +196,12 @@ def _check_options(stream: str, targets: str, mlt: str, mlt_format: str) -> None
         )
 
 
-def _as_the_paper_drew(questions: Sequence[Entry], targets: str, known: Mapping[str, Any]) -> list[Entry]:
+def _as_the_paper_drew(
+    questions: Sequence[Entry], targets: str | list[str], known: Mapping[str, Any]
+) -> list[Entry]:
     """Return the first shuffled questions with their targets; the rest is left aside, bad rows stay."""
     usable = [entry for entry in questions if isinstance(entry, Sample)]
-    positions, labels = paper_stream(len(usable), PAPER_ROWS[targets])
+    positions, labels = paper_stream(len(usable), PAPER_ROWS["one" if targets == "one" else "all"])
     asked: list[Entry] = [
         _asked(usable[position], targets, label, known)
         for position, label in zip(positions, labels, strict=True)
@@ -219,9 +211,9 @@ def _as_the_paper_drew(questions: Sequence[Entry], targets: str, known: Mapping[
 
 
 def _asked(
-    question: Sample, targets: str, label: str, known: Mapping[str, Any]
+    question: Sample, targets: str | list[str], label: str, known: Mapping[str, Any]
 ) -> Sample | tuple[Sample, ...]:
-    """Return a question with its target, with all nine, or with none where the model is to choose."""
+    """Return a question with its target, with several, or with none where the model is to choose."""
     if known.get("mlt") == "self":
         return replace(question, metadata={**question.metadata, **known})
     if targets == "one":
@@ -234,7 +226,7 @@ def _asked(
             length=target_length(each),
             metadata={**question.metadata, "target_length": each, "question": question.id, **known},
         )
-        for each in TLG_TARGETS
+        for each in (TLG_TARGETS if isinstance(targets, str) else dict.fromkeys(targets))
     )
 
 

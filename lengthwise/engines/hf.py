@@ -25,6 +25,7 @@ from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
 from lengthwise.models import ModelRef, folder_digest, resolve_model
 from lengthwise.records import Completion, Prompt, Usage
+from lengthwise.vocabulary import fit_rows
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class Engine:
                 f"engine.dtype: {self.config.dtype!r} is no torch dtype: use bfloat16 or float32"
             )
         model: Any = AutoModelForCausalLM.from_pretrained(self._ref.path, dtype=dtype)
+        if self._ref.adapter is not None:
+            fit_rows(model, len(self._tokenizer.tokenizer))  # an adapter may bring tokens that its base lacks
         self._model = model.to(device).eval()
         tokenizer = self._tokenizer.tokenizer
         self._pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id

@@ -95,6 +95,7 @@ def _refuse_unserved(adapter: Path, config: Mapping[str, Any]) -> None:
     kinds = {
         "use_dora": "a DoRA adapter",
         "modules_to_save": f"an adapter with modules trained in full ({config.get('modules_to_save')})",
+        "trainable_token_indices": "an adapter with rows of its own for tokens",
         "lora_bias": "an adapter with biases",
         "layer_replication": "an adapter that repeats layers of its base",
     }

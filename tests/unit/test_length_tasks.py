@@ -97,6 +97,11 @@ class TestAllTargets:
         assert [tlg.cluster(one) for one in samples[8:10]] == ["0", "1"]
         assert tlg.prompt(samples[8])[-1].content.endswith("more than 800 words long.")
 
+    def test_a_list_asks_for_these_alone(self, questions):
+        samples = load(tlg, questions, targets=["150", "10"], mlt="given")
+        assert [one.id for one in samples[:3]] == ["0/150", "0/10", "1/150"]
+        assert tlg.prompt(samples[1])[-1].content == "[MLT:10]" and tlg.cluster(samples[1]) == "0"
+
     def test_the_nine_prompts_of_a_question_are_one_cluster(self, questions):
         samples = load(tlg, questions, targets="all")
         texts = [words(50 if one.metadata["question"] in "012" else 900) for one in samples]
@@ -218,6 +223,8 @@ class TestMetaLengthTokens:
                 "mlt is 'self', which asks for no target, but targets is 'all'",
             ),
             ({"mlt": "self", "stream": "paper"}, "stream 'paper'"),
+            ({"targets": ["20"]}, r"tlg.targets is \['20'\]: name some of 10, 30"),
+            ({"targets": []}, "name some of"),
             ({"mlt_format": "[MLT]"}, r"tlg.mlt_format '\[MLT\]' must hold {target} once"),
             ({"mlt_format": "{target}"}, "and marks around it"),
         ],

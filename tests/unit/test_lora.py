@@ -92,11 +92,11 @@ def test_checkpoints_that_vllm_would_not_serve_are_not_left_to_it(tmp_path):
     by_vllm.write_text("model: m\ntasks: [longen]\n")
     by_hf.write_text("model: m\nengine: {name: hf}\ntasks: [longen]\n")
     check_served(None, str(by_vllm))
-    check_served(LoraOptions(use_rslora=True), str(by_vllm))
-    check_served(LoraOptions(use_dora=True), str(by_hf))
+    check_served(LoraOptions(use_rslora=True).unserved, str(by_vllm))
+    check_served(LoraOptions(use_dora=True).unserved, str(by_hf))
     with pytest.raises(
         ConfigError, match=r"by vllm, but lora.use_dora is true.*`lengthwise export RUN --merge`"
     ):
-        check_served(LoraOptions(use_dora=True), str(by_vllm))
+        check_served(LoraOptions(use_dora=True).unserved, str(by_vllm))
     with pytest.raises(ConfigError, match=r"lora.modules_to_save is \['lm_head'\]"):
-        check_served(LoraOptions(modules_to_save=["lm_head"]), str(by_vllm))
+        check_served(LoraOptions(modules_to_save=["lm_head"]).unserved, str(by_vllm))
