@@ -42,6 +42,7 @@ def choose_attention(
     on_cuda: bool,
     sharded: bool = False,
     padded_left: bool = False,
+    hides_tokens: bool = False,
 ) -> Attention:
     """Return the attention for a model on this machine.
 
@@ -52,9 +53,12 @@ def choose_attention(
         on_cuda: whether a CUDA device trains.
         sharded: whether a sequence lies on several devices, which asks for an attention that knows of it.
         padded_left: whether padding stands before a row, as before prompts that are answered side by side.
+        hides_tokens: whether tokens within a row are hidden, which takes a mask.
     """
     if given is not None:
         return Attention(implementation=given, why="as model_init_kwargs says")
+    if hides_tokens:
+        return Attention(implementation="sdpa", why="tokens within rows are hidden, so masks are kept")
     if padded_left:
         if on_cuda and _flash_attn_works():
             return Attention(

@@ -17,6 +17,7 @@ from lengthwise.job import run_main
 from posttrain import train_job
 from posttrain.added_tokens import AddedTokens
 from posttrain.curriculum import CyclicalOptions, DecompositionOptions, check_of_conversations
+from posttrain.past_generation import PastGeneration
 from posttrain.row_sources import DataSource
 from posttrain.train_job import TrainJob
 from posttrain.trl_keys import MANAGED_SFT
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from posttrain.train_data import TrainingData
+    from posttrain.train_plan import Plan
     from posttrain.trainers.sft_trainer import LengthSFTTrainer
 
 
@@ -44,12 +46,19 @@ class SFTJob(TrainJob):
         help="tokens to add to the vocabulary and train: mlt_format (Ruler's nine meta length tokens), texts, start",
     )
 
+    past_generation_masking: PastGeneration | None = option(
+        None,
+        help="hide tokens of an earlier draft that a prompt holds, anew each epoch (CYCLE): frac, start, end",
+    )
+
     def __post_init__(self) -> None:
         """Refuse combinations that would fail late or do nothing."""
         if self.batching.name == "packed":
             self.trainer = {**self.trainer, "packing": True}
         super().__post_init__()
         check_of_conversations(self.length_curriculum, self.train_on)
+        if self.past_generation_masking is not None:
+            self._check_masking()
         by_loss = (
             isinstance(self.length_curriculum, CyclicalOptions) and self.length_curriculum.score == "loss"
         )
@@ -57,6 +66,27 @@ class SFTJob(TrainJob):
             raise ValueError(
                 "curriculum.score is loss, but the base model has no loss on added_tokens: set score to length"
             )
+
+    def _check_masking(self) -> None:
+        shared = [key for key in ("packing", "padding_free") if self.trainer.get(key)]
+        if isinstance(self.length_curriculum, DecompositionOptions):
+            shared.append("the curriculum dataset_decomposition")
+        if shared:
+            raise ValueError(
+                f"past_generation_masking hides tokens of single rows, and with {shared[0]} several share a sequence "
+                "without a mask: leave one of the two out"
+            )
+        attention = (self.trainer.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
+        if attention not in ("sdpa", "eager"):
+            raise ValueError(
+                f"past_generation_masking is set, but {attention} does not read masks with holes: leave "
+                "model_init_kwargs.attn_implementation out, or set it to sdpa or eager"
+            )
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether tokens within a row are hidden, so that attention has to be told which."""
+        return self.past_generation_masking is not None
 
     @property
     def method(self) -> str:
@@ -118,6 +148,7 @@ class SFTJob(TrainJob):
             mixture_rows=self.mixture_rows,
             seed=self.seed,
             score_column=curriculum.column if isinstance(curriculum, CyclicalOptions) else None,
+            past_generation=self.past_generation_masking,
         )
 
     def trainer_arguments(self, keys: dict[str, Any], max_length: int) -> SFTConfig:
@@ -126,6 +157,23 @@ class SFTJob(TrainJob):
 
         # Packing needs the size of a pack. Else there is nothing to cut: the rows have been checked.
         return SFTConfig(max_length=max_length if keys.get("packing") else None, **keys)
+
+    def trainer_options(self, plan: Plan) -> dict[str, Any]:
+        """Return what hides parts of earlier drafts."""
+        return {"past_generation": self.past_generation_masking}
+
+    def notes(self, plan: Plan) -> list[str]:
+        """Say how many rows hold a draft that is hidden in part."""
+        masking = self.past_generation_masking
+        if masking is None:
+            return []
+        rows: Any = plan.data.rows
+        found = [row.past for row in rows if row.past is not None]
+        tokens = sum(int(past.sum()) for past in found)
+        return [
+            f"masking     {masking.frac:.0%} of {tokens:,} prompt tokens between {masking.start!r} and "
+            f"{masking.end!r}, in {len(found):,} of {len(rows):,} rows, drawn anew each epoch"
+        ]
 
     def trainer_class(self) -> type[LengthSFTTrainer]:
         """Return TRL's trainer with our batches."""

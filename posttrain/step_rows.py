@@ -67,7 +67,8 @@ def rows_of(inputs: Mapping[str, Any]) -> Iterator[Any]:
         return
     if "attention_mask" in inputs:
         for row, mask in zip(ids, inputs["attention_mask"].cpu(), strict=True):
-            yield row[mask.bool()]
+            kept = mask.nonzero().flatten()  # between them tokens may be hidden, which are no padding
+            yield row[kept[0] : kept[-1] + 1]
         return
     starts = (inputs["position_ids"].cpu().flatten() == 0).nonzero().flatten()
     yield from ids.flatten().tensor_split(starts[1:])

@@ -24,13 +24,21 @@ from posttrain.prepared_rows import (
 )
 from posttrain.row_scores import read_scored_row
 from posttrain.row_sources import DataSource, RefusedRow
-from posttrain.training_mask import RowRefused, assistant_spans, mask_conversations, trained_turns
+from posttrain.training_mask import (
+    MaskedConversation,
+    RowRefused,
+    assistant_spans,
+    mask_conversations,
+    supervised_tokens,
+    trained_turns,
+)
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from posttrain.past_generation import PastGeneration
     from posttrain.training_mask import Span
 
 _BATCH_ROWS = 256
@@ -49,6 +57,8 @@ class TokenRow:
     """Shape [T]: the token's id, or -100 where it carries no loss."""
     num_split_tokens: int = 0
     end_of_turn_ids: frozenset[int] = frozenset()
+    past: np.ndarray | None = None
+    """Shape [T], 1 where a token is of an earlier draft that may be hidden; None of a row without one."""
 
     @property
     def sequence(self) -> np.ndarray:
@@ -70,6 +80,8 @@ class TokenRow:
         digest.update(len(self.input_ids).to_bytes(8, "little"))
         digest.update(self.input_ids.tobytes())
         digest.update(self.labels.tobytes())
+        if self.past is not None:
+            digest.update(self.past.tobytes())
 
     def cut(self, max_length: int) -> Self:
         """Return the row's first `max_length` tokens.
@@ -77,7 +89,12 @@ class TokenRow:
         Raises:
             RowRefused: none of them carries loss.
         """
-        row = replace(self, input_ids=self.input_ids[:max_length], labels=self.labels[:max_length])
+        row = replace(
+            self,
+            input_ids=self.input_ids[:max_length],
+            labels=self.labels[:max_length],
+            past=None if self.past is None else self.past[:max_length],
+        )
         if not row.num_supervised:
             raise RowRefused("prompt_over_length")
         return row
@@ -109,10 +126,18 @@ class TrainingData(PreparedRows[TokenRow]):
         yield from split_lines(sum(r.num_split_tokens for r in self.rows))
 
     def to_dataset(self) -> datasets.Dataset:
-        """Return the columns input_ids and labels: with both there, TRL neither tokenises nor masks again."""
-        return int32_dataset(
-            {"input_ids": [r.input_ids for r in self.rows], "labels": [r.labels for r in self.rows]}
-        )
+        """Return the columns input_ids and labels: with both there, TRL neither tokenises nor masks again.
+
+        Where rows hold earlier drafts there is also `past`, of zeros in rows that hold none.
+        """
+        columns = {"input_ids": [r.input_ids for r in self.rows], "labels": [r.labels for r in self.rows]}
+        if any(r.past is not None for r in self.rows):
+            import numpy as np
+
+            columns["past"] = [
+                np.zeros(len(r.input_ids), dtype=np.int32) if r.past is None else r.past for r in self.rows
+            ]
+        return int32_dataset(columns)
 
 
 def prepare(
@@ -126,8 +151,11 @@ def prepare(
     mixture_rows: int | None,
     seed: int,
     score_column: str | None = None,
+    past_generation: PastGeneration | None = None,
 ) -> TrainingData:
-    """Read, tokenise, mask, apply the length limit, and mix; with `score_column`, rows keep the number in it.
+    """Read, tokenise, mask, apply the length limit, and mix.
+
+    With `score_column`, rows keep the number in it; with `past_generation` they know which tokens may be hidden.
 
     Raises:
         ConfigError: unreadable or over-long rows where the policy is `raise`, or nothing left to train on.
@@ -136,7 +164,9 @@ def prepare(
         TrainingData,
         sources,
         read=read_row if score_column is None else partial(read_scored_row, column=score_column),
-        tokenize=partial(tokenize_rows, tokenizer=tokenizer, train_on=train_on),
+        tokenize=partial(
+            tokenize_rows, tokenizer=tokenizer, train_on=train_on, past_generation=past_generation
+        ),
         max_length=max_length,
         over_length=over_length,
         on_bad_row=on_bad_row,
@@ -146,7 +176,11 @@ def prepare(
 
 
 def tokenize_rows(
-    rows: Sequence[TrainRow], tokenizer: PreTrainedTokenizerBase, *, train_on: Literal["all", "last"]
+    rows: Sequence[TrainRow],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    train_on: Literal["all", "last"],
+    past_generation: PastGeneration | None = None,
 ) -> tuple[list[TokenRow], list[RefusedRow]]:
     """Render, tokenise and mask rows; returns the readable ones and those that the template refuses."""
     import numpy as np
@@ -165,8 +199,24 @@ def tokenize_rows(
                 refused.append(failed_row(row, error))
         if not batch:
             continue
-        for row, masked in zip(batch, mask_conversations(tokenizer, rendered), strict=True):
+        conversations = mask_conversations(tokenizer, rendered)
+        for row, (text, spans), masked in zip(batch, rendered, conversations, strict=True):
             ids = np.array(masked.input_ids, dtype=np.int32)
             labels = np.where(np.array(masked.supervised), ids, NOT_SUPERVISED).astype(np.int32)
-            token_rows.append(TokenRow(row, ids, labels, masked.num_split_tokens, masked.end_of_turn_ids))
+            past = None
+            if past_generation is not None:
+                past = _past_tokens(past_generation.span(text, spans[-1][0]), masked)
+            token_rows.append(
+                TokenRow(row, ids, labels, masked.num_split_tokens, masked.end_of_turn_ids, past)
+            )
     return token_rows, refused
+
+
+def _past_tokens(span: Span | None, masked: MaskedConversation) -> np.ndarray | None:
+    """Return which tokens lie in a span, shape [T], int32: of those, that an answer's loss is on none."""
+    import numpy as np
+
+    if span is None:
+        return None
+    inside, _, _ = supervised_tokens(masked.offsets, [span])
+    return (np.array(inside) & ~np.array(masked.supervised)).astype(np.int32)

@@ -174,6 +174,11 @@ class TrainJob(ABC):
         return frozenset()
 
     @property
+    def needs_masks(self) -> bool:
+        """Whether tokens within a row are hidden, so that attention has to be told which."""
+        return False
+
+    @property
     def is_online(self) -> bool:
         """Whether the model writes the answers of the rows itself while it is trained."""
         return False

@@ -206,6 +206,7 @@ def plan_attention(job: TrainJob, model: ModelRef) -> Attention:
         sharded=bool(job.trainer.get("parallelism_config"))
         or os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() == "true",
         padded_left=job.is_online,
+        hides_tokens=job.needs_masks,
     )
     if found.implementation == NAME:
         register()

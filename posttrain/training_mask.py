@@ -47,6 +47,8 @@ class MaskedConversation:
     """Tokens that begin in the prompt and end in the turn: generation would have cut them differently."""
     end_of_turn_ids: frozenset[int]
     """The tokens that close the supervised turns."""
+    offsets: list[Span]
+    """Where each token stands in the rendered conversation, shape [T]."""
 
 
 def trained_turns(messages: Sequence[Message], *, train_on: str = "all", num_context: int = 0) -> list[int]:
@@ -185,7 +187,7 @@ def mask_conversations(
         if not end_ids <= closing:
             start, end = next(s for s, i in zip(spans, last_tokens, strict=True) if ids[i] not in closing)
             raise TemplateRefused(_no_end_of_turn(text[max(start, end - 40) : end]))
-        conversations.append(MaskedConversation(list(ids), mask, num_split, end_ids))
+        conversations.append(MaskedConversation(list(ids), mask, num_split, end_ids, list(offsets)))
     return conversations
 
 
