@@ -47,12 +47,11 @@ def running_sums(values: Sequence[int]) -> list[int]:
     return list(accumulate(values))
 
 
-def round_curves(
-    metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
+def round_curves(metrics: Sequence[Metric], rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return for each thing that is followed over rounds of refinement what each round came to; see `round_gains`.
 
-    Empty for a task without rounds.
+    Beside its `rounds` each has `stops_after`: the round after which a loop that stops at the first one without a gain
+    would have ended; None where neither direction is better. Empty for a task without rounds.
     """
     followed: dict[str, list[Metric]] = {}
     for metric in metrics:
@@ -61,40 +60,43 @@ def round_curves(
     clusters = {row["id"]: row["cluster"] for row in rows}
     found = {}
     for name, of_rounds in followed.items():
-        scores: list[dict[str, list[float]]] = [{} for _ in of_rounds]
-        for place, metric in enumerate(of_rounds):
-            for row in rows:
-                if metric.name in row["metrics"]:
-                    scores[place].setdefault(row["id"], []).append(row["metrics"][metric.name])
         first = of_rounds[0]
-        curve = round_gains(
-            [{item: item_value(values, first.summary) for item, values in each.items()} for each in scores],
-            clusters,
-            first.summary,
-            higher_is_better=first.higher_is_better is not False,
-        )
-        if curve:
-            found[name] = curve
+        higher = first.higher_is_better is not False
+        scores = [_scores(metric, rows) for metric in of_rounds]
+        curve = round_gains(scores, clusters, first.summary, higher_is_better=higher)
+        if not curve:
+            continue
+        values = [point["value"] for point in curve]
+        stops = None if first.higher_is_better is None else plateau(values, higher_is_better=higher)
+        found[name] = {"rounds": curve, "stops_after": stops}
     return found
 
 
-def round_lines(task: str, rounds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _scores(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what each prompt's replies count as."""
+    replies: dict[str, list[float]] = {}
+    for row in rows:
+        if metric.name in row["metrics"]:
+            replies.setdefault(row["id"], []).append(row["metrics"][metric.name])
+    return {item: item_value(values, metric.summary) for item, values in replies.items()}
+
+
+def round_lines(task: str, curves: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line for each round of each thing that was followed; empty for a task without rounds."""
-    return [line for name, curve in rounds.items() for line in _lines(f"{task}: {name}", curve)]
+    return [line for name, curve in curves.items() for line in _lines(f"{task}: {name}", curve)]
 
 
-def _lines(name: str, curve: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
-    for point in curve:
+def _lines(name: str, curve: Mapping[str, Any]) -> list[str]:
+    lines, stops = [], curve["stops_after"]
+    for point in curve["rounds"]:
         line = f"{name}, round {point['round']}: {point['value']:.4g}{_interval(point['ci'])}"
-        if point["round"]:
+        if point["round"] and stops is not None:
             line += f"; gain {point['gain']:+.4g}{_interval(point['gain_ci'])}"
             line += f", {point['improved']} better, {point['worsened']} worse of {point['n']}"
         lines.append(line)
-    if "tokens" not in name and len(curve) > 1:
-        stop = plateau([point["value"] for point in curve])
+    if stops is not None and len(curve["rounds"]) > 1:
         lines.append(
-            f"{name}: a loop that stops at the first round without a gain would have ended with round {stop}"
+            f"{name}: a loop that stops at the first round without a gain would have ended with round {stops}"
         )
     return lines
 

@@ -186,7 +186,7 @@ def configured(
     """
     if rounds < 1:
         raise ConfigError(f"tasks: writing_refine.rounds is {rounds}: it must be at least 1")
-    inner: Any = load_plugin("evals.tasks", task, wanted="load")
+    inner: Any = load_plugin("evals.tasks", task, wanted="METRICS")
     if getattr(inner, "configured", None) or getattr(inner, "ask", None):
         raise ConfigError(
             f"tasks: writing_refine.task is {task!r}, which asks the model in a way of its own: name a task that "

@@ -61,14 +61,17 @@ def round_gains(
     return found
 
 
-def plateau(values: Sequence[float]) -> int:
+def plateau(values: Sequence[float], *, higher_is_better: bool = True) -> int:
     """Return the round after which a loop ends that stops at the first round without a gain (CYCLE's rule).
 
     Example:
         >>> plateau([0.2, 0.3, 0.3, 0.4]), plateau([0.2, 0.1]), plateau([0.1, 0.2, 0.3])
         (1, 0, 2)
+        >>> plateau([0.2, 0.1], higher_is_better=False)
+        1
     """
+    better = 1 if higher_is_better else -1
     for number in range(1, len(values)):
-        if values[number] <= values[number - 1]:
+        if better * (values[number] - values[number - 1]) <= 0:
             return number - 1
     return max(0, len(values) - 1)
