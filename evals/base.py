@@ -44,6 +44,9 @@ class Metric:
     round_of: tuple[str, int] | None = None
     """Of a metric that tells how good an answer was after some round of refinement: what is followed over the rounds,
     and which round this is, 0 the first answer. The results then also give each round's gain over round 0."""
+    part_of: tuple[str, int] | None = None
+    """Of a metric of one part of a long text: what is followed through the text, and which part this is, from 1. The
+    report draws them as one curve."""
     worst: float | None = None
     """The worst an unscored completion could have had; None: unknown, so that nothing is said of it. Intervals
     are kept within `worst` and `best`, which only the task knows; of a proportion they are 0 and 1 by default."""

@@ -41,6 +41,7 @@ def check_metrics(ending: str) -> tuple[Metric, ...]:
                 columns=(f"num_met{group}{ending}", f"{whole}{group}"),
                 detail=bool(group),
                 higher_is_better=None if "fifth" in group else True,
+                part_of=(f"{name}{ending}", int(group[-1])) if "fifth" in group else None,
             )
             for group in GROUPS
             for name, whole in (("stic_1", "num_found"), ("stic_2", "num_checks"))

@@ -184,6 +184,7 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
         "length_correlation": {name: summary["length_correlation"] for name, summary in summaries.items()},
         "length_controlled": {name: summary["length_controlled"] for name, summary in summaries.items()},
         "rounds": {name: summary["rounds"] for name, summary in summaries.items() if summary["rounds"]},
+        "parts": {name: parts for name, task in tasks.items() if (parts := _parts(task.METRICS))},
         "counters": {name: {m.name: m.counter for m in task.METRICS} for name, task in tasks.items()},
         "higher_is_better": {
             name: {m.name: m.higher_is_better for m in task.METRICS} for name, task in tasks.items()
@@ -194,6 +195,15 @@ def results_document(tasks: Mapping[str, Measured | Task], summaries: Mapping[st
         },
         "versions": {name: task.VERSION for name, task in tasks.items()},
     }
+
+
+def _parts(metrics: Sequence[Metric]) -> dict[str, list[str]]:
+    """Return for each thing that is followed through a text the metrics of its parts, in order."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for metric in metrics:
+        if metric.part_of is not None:
+            found.setdefault(metric.part_of[0], []).append((metric.part_of[1], metric.name))
+    return {name: [metric for _, metric in sorted(parts)] for name, parts in found.items()}
 
 
 def _degenerate(flags: Mapping[str, Any]) -> str:

@@ -45,14 +45,18 @@ def metrics(config: Config, judge: str, task_metrics: Collection[str]) -> tuple[
                 detail=True,
                 worst=1.0,
                 best=0.0,
+                part_of=("repetition", part),
             )
             for part in parts
         ),
-        *(Metric(name=f"distinct_{part}", counter="-", higher_is_better=None, detail=True) for part in parts),
-        *(
-            Metric(name=f"cohesion_{part}", counter="-", higher_is_better=None, detail=True)
-            for part in parts[1:]
-        ),
+        *(_neutral("distinct", part) for part in parts),
+        *(_neutral("cohesion", part) for part in parts[1:]),
+    )
+
+
+def _neutral(name: str, part: int) -> Metric:
+    return Metric(
+        name=f"{name}_{part}", counter="-", higher_is_better=None, detail=True, part_of=(name, part)
     )
 
 

@@ -264,7 +264,7 @@ def configured(
 
 
 def _metrics(max_rounds: int, equal_budget: bool) -> tuple[Metric, ...]:
-    found = [share("one_time"), share("refined"), *([share("independent")] if equal_budget else [])]
+    found = [share("refined"), share("one_time"), *([share("independent")] if equal_budget else [])]
     found += [
         share("regressed", higher_is_better=False),
         Metric(name="rounds_used", counter="-", higher_is_better=None),

@@ -222,8 +222,8 @@ def configured(
         max_cycles=max_cycles,
         sandbox=shared_sandbox(allow_code_execution, require_isolation, Limits(seconds=test_seconds)),
         METRICS=(
-            share("first"),
             share("chosen"),
+            share("first"),
             share("last"),
             share("regressed", higher_is_better=False),
             share("passed_if_equivalent"),

@@ -67,6 +67,10 @@ class Task:
     samples_file: Path | None
     published: list[Published] = field(default_factory=list)
     """What others state for it."""
+    rounds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is followed over rounds of refinement -> its `rounds` and `stops_after`."""
+    parts: dict[str, list[Score]] = field(default_factory=dict)
+    """What is followed through a text -> the scores of its parts, in order; they are none of `scores`."""
 
     @property
     def primary(self) -> str | None:
@@ -141,6 +145,12 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
             for i, row in enumerate(read_rows(samples, problems), start=1)
         ]
     scores = _read_scores(name, results, outputs, counters)
+    rounds = mapping(mapping(results.get("rounds")).get(name))
+    parts = _taken(scores, mapping(mapping(results.get("parts")).get(name)))
+    _taken(
+        scores,
+        {key: [f"{key}_round_{p['round']}" for p in curve["rounds"]] for key, curve in rounds.items()},
+    )
     sizes = mapping(mapping(results.get("n-samples")).get(name))
     return Task(
         name=name,
@@ -158,7 +168,17 @@ def _read_task(name: str, results: Mapping[str, Any], samples: Path | None, prob
         outputs=outputs,
         samples_file=samples,
         published=read_published(results, name),
+        rounds=rounds,
+        parts=parts,
     )
+
+
+def _taken(scores: dict[str, Score], names: Mapping[str, Any]) -> dict[str, list[Score]]:
+    """Return the scores of each curve, and take them out of those that stand for themselves."""
+    found = {
+        key: [scores.pop(metric) for metric in metrics if metric in scores] for key, metrics in names.items()
+    }
+    return {key: points for key, points in found.items() if points}
 
 
 def _word_counter(counters: Mapping[str, Any]) -> str:

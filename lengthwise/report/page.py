@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.report import charts, samples, scatter, wording
+from lengthwise.report.along import part_curves, round_curves
 from lengthwise.report.builds import MAX_LISTED, sections_by_index
 from lengthwise.report.by_step import courses, logged_charts
 from lengthwise.report.collect import Run
@@ -76,6 +77,8 @@ def _view(runs: Sequence[Run], now: datetime.datetime) -> dict[str, Any]:
         "browser": browser,
         "trade_offs": trade_offs(evaluations),
         "courses": courses(runs),
+        "round_curves": round_curves(evaluations),
+        "part_curves": part_curves(evaluations),
         "unrequested": _without_length(evaluations),
         "max_points": scatter.MAX_POINTS,
         "packages": package_table(runs),
