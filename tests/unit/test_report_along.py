@@ -54,7 +54,7 @@ def evaluations(runs: dict[str, Path]) -> list[tuple[Any, int]]:
 def test_rounds_are_drawn_by_round_and_by_tokens_and_stand_in_a_table(runs):
     (task,) = round_curves(evaluations(runs))
     assert [chart.title for chart in task.charts] == ["passed by round", "passed by tokens written"]
-    last = [row for row in task.rows if row.measure == "passed" and row.round == 1][0]
+    last = next(row for row in task.rows if row.measure == "passed" and row.round == 1)
     assert (last.gain, last.improved, last.worsened, last.stops) == ("+0.300", "10", "1", True)
     assert {row.measure for row in task.rows} == {"passed", "independent"}  # tokens are the axis
 
