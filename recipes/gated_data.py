@@ -19,7 +19,7 @@ from typing import Any
 
 from evals.run_results import open_results
 from lengthwise.job import job, run_main
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir, write_rows
 from lengthwise.statistics import mean_interval
 
 WORDS = (20, 30, 40, 50, 60, 80, 100, 120, 150, 200)
@@ -68,13 +68,6 @@ def as_many_tokens(rows: Sequence[Mapping[str, Any]], num_tokens: int, seed: int
             found.append(row)
             total += row["num_tokens"]
     return found
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write JSON lines; the same rows give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def scores(run: RunDir) -> dict[str, float]:

@@ -18,7 +18,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from lengthwise.result_keys import metric_values
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.rows import BadRow
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir, write_rows
 from lengthwise.yaml_source import load_yaml
 
 
@@ -86,13 +86,6 @@ def shares(rows: Sequence[Mapping[str, Any]], rounds: int) -> list[list[Mapping[
         [[{'id': 0}, {'id': 2}], [{'id': 1}]]
     """
     return [list(rows[number::rounds]) for number in range(rounds)]
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write JSON lines; the same rows give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def prompts_of(settings: Settings) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from typing import Any
 from lengthwise.job import job, run_main
 from lengthwise.lengths import count_cjk_alpha
 from lengthwise.report import main as report
+from lengthwise.run_dir import write_rows
 
 _MIN_WORDS, _MAX_WORDS = 15, 200
 """Answers outside are left out: too short to have a length, or too slow to learn from on a CPU."""
@@ -49,13 +50,6 @@ def labelled(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Write JSON lines; the same rows give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from lengthwise.lengths import TLG_TARGETS
 from lengthwise.meta_length import MLT_FORMAT
 from lengthwise.paired import paired_difference
 from lengthwise.report import main as report
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir, atomic_write, write_rows
 from lengthwise.statistics import Interval, share_interval
 
 ALL = "all"
@@ -282,13 +282,6 @@ def arguments() -> argparse.Namespace:
     if not args.data.is_file():
         parser.error(f"--data {args.data} is no file")
     return args
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write JSON lines; the same rows give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def main() -> int:

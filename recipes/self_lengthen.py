@@ -20,7 +20,7 @@ import random
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from lengthwise.degeneration import language
 from lengthwise.job import job, run_main, run_process
 from lengthwise.lengths import count_cjk_ws
 from lengthwise.near_duplicates import NearDuplicates
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir, write_rows
 from lengthwise.templates import load_prompt
 from lengthwise.yaml_source import load_yaml
 
@@ -164,13 +164,6 @@ def merged(trained: str) -> str:
                 f"{trained} could not be merged; its own output above says why: set merge to false"
             )
     return folder
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write JSON lines; the same rows give the same file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def new_ones(instructions: Sequence[Mapping[str, Any]], likeness: float) -> list[Mapping[str, Any]]:
