@@ -2,7 +2,7 @@
 
     python benchmarks/self_lengthen_kill.py [--config configs/self_lengthen/debug.yaml] [--num_kills 10]
 
-With the embedded model on vLLM. At the end every input of every build must have ended once, the engine's own log must
+With the embedded model on vLLM, and less in a round than the config says. At the end every input of every build must have ended once, the engine's own log must
 show no finished call twice, and an adapter that was there at a kill must be the same file still. The last line is one
 JSON object; the exit code is 1 if one of these does not hold.
 """
@@ -24,6 +24,8 @@ from typing import Any
 from lengthwise.yaml_source import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+SMALLER = {"num_instructions": 16, "extension": {"micro_iterations": 1, "min_growth": 1.0}}
+"""What the rounds have less of than the config says: kills are to fall into every step, not into one long one."""
 
 
 def arguments() -> argparse.Namespace:
@@ -79,7 +81,7 @@ def main() -> int:
     changed = kills = 0
     with tempfile.TemporaryDirectory(prefix="self_lengthen_kill_") as scratch:
         folder, log, said = (Path(scratch) / name for name in ("run", "requests.jsonl", "said.log"))
-        config = load_yaml(args.config)
+        config: dict[str, Any] = {**load_yaml(args.config), **SMALLER}
         config["engine"] = {**config["engine"], "request_log": str(log)}
         given = Path(scratch) / "config.yaml"
         given.write_text(json.dumps(config))
