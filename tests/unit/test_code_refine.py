@@ -357,13 +357,13 @@ def test_a_program_that_was_right_can_be_made_wrong(tmp_path, solver):
 
 
 def test_hidden_tests_are_in_no_prompt_unless_asked_for(tmp_path, solver):
-    evaluate(tmp_path, solver, "never", "loops")
+    evaluate(tmp_path, solver, "never", "loops", max_rounds=1, equal_budget=False)
     said = next(tmp_path.glob("solver*.prompts")).read_text()
     assert "f(1) should return 2" in said and not re.search(r"f\(7\)|\b14\b", said)
-    rows, _ = evaluate(tmp_path, solver, "never")
+    rows, _ = evaluate(tmp_path, solver, "never", max_rounds=1)
     prompts = json.dumps(rows["never"]["attempts"]) + json.dumps(rows["never"]["arguments"])
     assert "f(1) should return 2" in prompts and "f(7)" not in prompts
-    rows, _ = evaluate(tmp_path, solver, "never", feedback="hidden")
+    rows, _ = evaluate(tmp_path, solver, "never", feedback="hidden", max_rounds=1)
     assert "f(7) should return 14" in json.dumps(rows["never"]["attempts"])
 
 
