@@ -2,8 +2,8 @@
 
     python benchmarks/self_lengthen_kill.py [--config configs/self_lengthen/debug.yaml] [--num_kills 10]
 
-With the embedded model on vLLM, and less in a round than the config says. At the end every input of every build must have
-ended once, the engine's own log must show no finished call twice, and an adapter that was there at a kill must be the
+With the embedded model on vLLM, and less in a round than the config says. At the end every input of every build must
+have ended once, the engine's own log must show no finished call twice, and an adapter that was there at a kill be the
 same file still. The last line is one JSON object; the exit code is 1 if one of these does not hold.
 """
 
