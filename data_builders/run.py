@@ -205,7 +205,9 @@ class Build:
             async with AsyncExitStack() as stack:
                 await self._start_engines(stack)
                 identities = {role: engine.weights_identity() for role, engine in self.engines.items()}
-                rows = WrittenRows(self.run, digest([code_digest(self.builder), identities]))
+                also_read = [file.sha256 or file.path for file in _also_read(self.builder, self.method)]
+                made_by = [code_digest(self.builder), identities, also_read]
+                rows = WrittenRows(self.run, digest(made_by))
                 stack.callback(rows.close)
                 for key, row in bad_rows.items():
                     if not rows.has_ended(key):

@@ -57,7 +57,14 @@ def build(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "longer_model.py").write_text(MODEL)
 
-    def run(builder: dict[str, Any], rows: list[dict[str, Any]], name: str = "run", model: bool = True):
+    def run(
+        builder: dict[str, Any],
+        rows: list[dict[str, Any]],
+        *more: str,
+        name: str = "run",
+        model: bool = True,
+        code: int = 0,
+    ):
         data, folder = tmp_path / f"{name}.jsonl", tmp_path / name
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         engine = (
@@ -68,8 +75,11 @@ def build(tmp_path, monkeypatch):
             f"--data={data}",
             f"--output_dir={folder}",
             "--min_kept_frac=0",
+            *more,
         ]
-        assert main([*given, *engine]) == 0
+        assert main([*given, *engine]) == code
+        if code:
+            return None
         return read(folder / "data.jsonl"), read(folder / "dropped.jsonl")
 
     return run
@@ -100,6 +110,28 @@ def test_examples_come_from_the_seeds_and_from_earlier_rounds(build, tmp_path):
     examples = [example for row in kept for example in row["examples"]]
     assert any(example.startswith("Write about ") for example in examples)
     assert any(not example.startswith("Write about ") for example in examples)
+
+
+def test_rows_of_other_examples_are_not_taken_over(build, tmp_path):
+    """A pool that was edited between two starts of one run: its rows are made anew, not mixed."""
+    pool = tmp_path / "pool.jsonl"
+    slots = [{"id": f"s{i}", "prompt": "slot"} for i in range(6)]
+    given = {"name": "self_instruct", "seeds": str(pool)}
+
+    def write_pool(word: str) -> None:
+        rows = [{"prompt": f"Tell of the {word}, part {i}.", "language": "en"} for i in range(30)]
+        pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def is_of(row: dict[str, Any], word: str) -> bool:
+        return all(word in example for example in row["examples"])
+
+    write_pool("heath")
+    assert build(given, slots, "--max_generated_tokens=30", "--max_concurrent_samples=1", code=1) is None
+    begun = read(tmp_path / "run" / "data.jsonl")
+    assert begun and all(is_of(row, "heath") for row in begun)
+    write_pool("coast")
+    kept, _ = build(given, slots)
+    assert len(kept) == 6 and all(is_of(row, "coast") for row in kept)
 
 
 def test_too_few_seeds_are_refused_before_anything_is_asked(tmp_path, capsys):
