@@ -7,8 +7,8 @@ program and runs its tests:
 - one that fails becomes part of the question, as comments, with what the tests said; the answer is the right
   program that is nearest to it by BM25, so that what is learnt is a repair and not another program.
 
-`phase: solve`, the first, asks no model: the rows are problems with their known solutions. The paper mixes some of
-them into the second, which a training does here: `data: [{path: refine}, {path: solve, weight: 0.3}]`.
+`phase: solve`, the first, asks no model: the rows are the problems with one of their known solutions each. The paper
+mixes some of them into the second, which a training does here: `data: [{path: refine}, {path: solve, weight: 0.3}]`.
 `rows_per_prompt` makes several rows of a problem.
 
 Tests are run in the sandbox, which has to be allowed. A problem without a known solution can give rows only of programs
@@ -155,16 +155,16 @@ def _solved(sample: Sample, problem: CodeProblem, config: Config) -> Outcome:
 
 
 async def _refined(sample: Sample, problem: CodeProblem, solver: Caller, config: Config) -> Outcome:
+    tests = problem.public if config.tests == "public" else problem.hidden
+    if not tests:
+        return Rejected("input: no visible test", {"source": dict(sample.metadata)})
     opened = solver.capabilities.prefill
-    prompt = request(problem).prompt
+    prompt = request(problem)
     if opened:
         prompt = (*prompt, Message(role="assistant", content=OPENING))
     sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
     (reply,) = await solver(prompt, sampling, step="program")
-    program = program_of(reply.text, opened=opened)
-    tests = problem.public if config.tests == "public" else problem.hidden
-    if not tests:
-        return Rejected("input: no visible test", {"reply": reply.text, "calls": solver.calls})
+    program = program_of(reply.text, opened=opened, names=problem.names)
     whole = None if program is None else problem.whole(program)
     results = await asyncio.wrap_future(config.sandbox().submit(whole, tests, stop_at_failure=True))
     feedback = feedback_of(tests, results)
@@ -200,9 +200,8 @@ def _record(
     return {
         "id": sample.id,
         "builder": "code_refine",
-        "messages": [*(m.to_dict() for m in asked.prompt), {"role": "assistant", "content": answer}],
+        "messages": [*(m.to_dict() for m in asked), {"role": "assistant", "content": answer}],
         "kind": kind,
-        "past": asked.past,
         "faulty": None if faulty is None else {"program": faulty[0], "feedback": faulty[1]},
         "tests": [{"outcome": r.outcome, "isolation": r.isolation} for r in results],
         "language": language(sample.instruction),

@@ -20,7 +20,7 @@ from lengthwise.degeneration import language
 from lengthwise.engines.base import EngineError
 from lengthwise.outcomes import Failed, Kept, Outcome, Rejected, of_engine_error
 from lengthwise.records import Sample
-from lengthwise.refinement.code_cycle import compared, described
+from lengthwise.refinement.code_cycle import bare_program, compared, described
 from lengthwise.refinement.code_repair import program_of
 
 ROLES = ("reader", "judge")
@@ -43,11 +43,14 @@ class Config:
 
 def refused(samples: Sequence[Sample], config: Config) -> dict[str, Refusal]:
     """Return the rows without a program; several programs of one task are rows of their own."""
-    return {
-        sample.id: Refusal("input: no program", "")
-        for sample in samples
-        if program_of(sample.completion or "", opened=False) is None
-    }
+    found = {}
+    for sample in samples:
+        program = program_of(sample.completion or "", opened=False)
+        if program is None:
+            found[sample.id] = Refusal("input: no program", "")
+        elif bare_program(program) is None:
+            found[sample.id] = Refusal("input: no Python", "")
+    return found
 
 
 async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -> Outcome:
@@ -64,7 +67,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
         account["description"] = description.text
         difference, note = await compared(
             sample.instruction,
-            description.text,
+            description,
             callers["judge"],
             number=0,
             attempts=config.judge_attempts,
@@ -72,9 +75,11 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
         account |= note
     except EngineError as error:
         return of_engine_error(error, _record(sample, callers, account))
-    if difference is None:
-        return Failed("judge: no verdict", _record(sample, callers, account))
     record = _record(sample, callers, account)
+    if difference is None:
+        fault = str(account["fault"])
+        cut = fault.startswith("description")
+        return Rejected(fault, record) if cut else Failed("judge: no verdict", record)
     return Kept(record) if difference.equivalent else Rejected("reads otherwise", record)
 
 

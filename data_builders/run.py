@@ -82,10 +82,16 @@ def _job(argv: Sequence[str] | None) -> int:
         subset=config.subset,
         revision=config.data_revision,
     )
-    samples, origin = repeated(limited(source.samples, config.limit, config.seed), config.rows_per_prompt)
+    originals = limited(source.samples, config.limit, config.seed)
+    samples, origin = repeated(originals, config.rows_per_prompt)
+    if config.rows_per_prompt > 1 and getattr(builder, "WITH_ANSWERS", False):
+        raise ConfigError(
+            f"rows_per_prompt is {config.rows_per_prompt}, but builder {name} takes rows that have their answers: "
+            "leave it out"
+        )
     if is_dry_run(argv):
         run = RunDir.check("build", folder, config)
-        return _dry_run(run, name, specs, source, samples, _refused(builder, samples, origin, method))
+        return _dry_run(run, name, specs, source, samples, _refused(builder, originals, origin, method))
     run = RunDir.open_for("build", folder, config)
     build = Build(
         config=config,
@@ -95,6 +101,7 @@ def _job(argv: Sequence[str] | None) -> int:
         specs=specs,
         engines=engines,
         source=source,
+        originals=originals,
         samples=samples,
         origin=origin,
         run=run,
@@ -131,19 +138,18 @@ def _specs(config: BuildConfig, builder: str, roles: Sequence[str]) -> dict[str,
 
 
 def _refused(
-    builder: ModuleType, samples: Sequence[Sample], origin: Mapping[str, str], method: Any
+    builder: ModuleType, originals: Sequence[Sample], origin: Mapping[str, str], method: Any
 ) -> dict[str, Refusal]:
     """Return the samples refused at once: by the builder's own rule, else those that ask what was asked before.
 
     Given plans and material belong to the question. The rows of one prompt are refused together.
     """
-    originals = [sample for sample in samples if origin[sample.id] == sample.id]
     if hasattr(builder, "refused"):
         found = builder.refused(originals, method)
     else:
         columns = (getattr(method, "plan_column", None), getattr(method, "context_column", None))
         found = duplicate_prompts(originals, *columns)
-    return {sample.id: found[origin[sample.id]] for sample in samples if origin[sample.id] in found}
+    return {copy: found[key] for copy, key in origin.items() if key in found}
 
 
 def _dry_run(
@@ -187,14 +193,16 @@ class Build:
     specs: Mapping[str, RoleSpec]
     engines: Mapping[str, Engine]
     source: Source
+    originals: Sequence[Sample]
     samples: Sequence[Sample]
+    """Each original once, or as often as `rows_per_prompt` says."""
     origin: Mapping[str, str]
     """Of each sample's id, that of the row it was made of."""
     run: RunDir
 
     async def execute(self) -> None:
         """Open the engines, run the builder on every sample, write the data set."""
-        refused = _refused(self.builder, self.samples, self.origin, self.method)
+        refused = _refused(self.builder, self.originals, self.origin, self.method)
         settled = getattr(self.builder, "settled", None)
         method = self.method if settled is None else settled(self.samples, self.method)
         keys = {sample.id: row_key(sample, refused.get(sample.id)) for sample in self.samples}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,9 +112,20 @@ def repeated(samples: Sequence[Sample], times: int) -> tuple[list[Sample], dict[
         >>> [sample.id for sample in copies], origin
         (['a', 'a#2'], {'a': 'a', 'a#2': 'a'})
     """
-    copies = [sample for sample in samples for _ in range(times)]
-    unique, _ = unique_ids(copies)
-    return unique, {new.id: old.id for new, old in zip(unique, copies, strict=True)}
+    taken = {sample.id for sample in samples}
+    copies: list[Sample] = []
+    origin: dict[str, str] = {}
+    for sample in samples:
+        names = [sample.id]
+        number = 1
+        while len(names) < times:
+            number += 1
+            if (name := f"{sample.id}#{number}") not in taken:
+                names.append(name)
+        taken.update(names)
+        origin |= dict.fromkeys(names, sample.id)
+        copies += [replace(sample, id=name) for name in names]
+    return copies, origin
 
 
 class Refusal(NamedTuple):

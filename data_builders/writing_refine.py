@@ -35,6 +35,7 @@ class Config:
         "messages", help="messages: the best text answers the instruction; pairs: it is chosen over the draft"
     )
     min_gain: float = option(5.0, help="least gain of the best text over the first draft, of 100")
+    critique_tokens: int = option(256, help="most tokens of a critique, a thinking part included")
     temperature: float = option(0.7, help="of the writer")
     top_p: float = option(0.95, help="nucleus of the writer")
     max_tokens: int | None = option(None, help="most tokens of a text; default: what the context leaves")
@@ -76,7 +77,10 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             rounds=config.rounds,
             target=target,
             counted=config.counted,
+            critique_tokens=config.critique_tokens,
         ):
+            if revision.text is None:
+                break
             scored = await scored_text(sample, revision.text, len(found), target, callers, _as_pairs(config))
             found.append((revision, scored))
     except EngineError as error:

@@ -71,7 +71,8 @@ class Metric:
 
 
 HARNESS_METRICS = (Metric(name="num_tokens", counter="tokens", higher_is_better=None),)
-"""What every task measures: the generated tokens of a reply, its thinking part included. It is what a score costs."""
+"""What every task measures: the generated tokens of a reply, its thinking part and all calls that led to it included.
+It is what a score costs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +167,7 @@ def score_completion(
     num_tokens: int | None,
     num_reasoning_tokens: int = 0,
     attempts: Sequence[Attempt] = (),
+    total_tokens: int | None = None,
 ) -> dict[str, Any]:
     """Return all that is known of one completion: counts by every counter, flags, metrics and slices.
 
@@ -180,6 +182,7 @@ def score_completion(
         num_tokens: generated tokens, None if unknown.
         num_reasoning_tokens: those of them that are no answer; the count `tokens` leaves them out.
         attempts: what led to the reply.
+        total_tokens: generated tokens of all calls that it took; None: its own. It is what the score costs.
 
     Raises:
         ValueError: if the task has no score for such a length target.
@@ -196,6 +199,7 @@ def score_completion(
     found: dict[str, Any] = {**flags(text, finish_reason)}
     if finish_reason is None:
         found["truncated"] = None  # how a text ends only hints at it
+    cost = num_tokens if total_tokens is None else total_tokens
     cluster = task_cluster(task, sample)
     # The cap was hit inside the thinking part: there is no answer, which is the metric's floor, not a short one.
     found["unfinished_thinking"] = (
@@ -215,7 +219,7 @@ def score_completion(
         "metrics": {
             **score.metrics,
             **of_tokens,
-            **({} if num_tokens is None else {"num_tokens": num_tokens}),
+            **({} if cost is None else {"num_tokens": cost}),
         },
         "unscored": dict(score.unscored),
         "notes": dict(score.notes),

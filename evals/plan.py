@@ -114,7 +114,7 @@ def plan_task(entry: Any, config: EvalConfig, judges: Sequence[PlannedJudge] = (
         raise ConfigError(
             f"tasks: {spec.name} finds no sample in {source.name}: no row of it is for this task"
         )
-    if task.prompt(loaded.samples[0])[-1].role == "assistant":
+    if config.rescore is None and task.prompt(loaded.samples[0])[-1].role == "assistant":
         # A server that cannot go on from an opening begins anew, and nothing in the reply shows it.
         engine = build_engine(config.engine, config.model, config.adapter)
         require(engine, frozenset({"prefill"}), f"task {spec.name}, which gives the opening of a reply,")

@@ -14,11 +14,12 @@ from lengthwise.refinement.code_repair import OPENING, request
 from lengthwise.row_values import row_id, without_nan
 from lengthwise.sandbox.code_tests import Sandbox
 
-LEAST_ROOM = 64
-"""Tokens that the context must leave for a program; with less a chain of requests ends."""
-
+CONTEXT_FULL = "context full"
+"""How a chain of requests ends that has no room for another."""
 _OPENING_TOKENS = 8
 """More than `OPENING` has in any tokenizer."""
+_LEAST_TOKENS = 64
+"""Tokens of a short program: with less room none is asked for."""
 
 
 def code_sample(row: Mapping[str, Any]) -> Sample:
@@ -27,7 +28,7 @@ def code_sample(row: Mapping[str, Any]) -> Sample:
     Raises:
         ValueError: it is no programming problem.
     """
-    prompt = request(read_problem(row)).prompt
+    prompt = request(read_problem(row))
     name = row_id(row.get("id")) or row_id(row.get("task_id")) or sample_id(prompt)
     return Sample(id=name, messages=prompt, metadata={"problem": without_nan(dict(row))})
 
@@ -37,29 +38,46 @@ def problem_of(sample: Sample) -> CodeProblem:
     return read_problem(sample.metadata["problem"])
 
 
-def room_for(caller: Caller, prompt: Prompt) -> int:
-    """Return how many tokens the context leaves behind a prompt and the opening of a program."""
-    return caller.context_length - caller.count_tokens(prompt) - _OPENING_TOKENS
-
-
 async def write_program(
-    caller: Caller, prompt: Prompt, sampling: Sampling, *, step: str, attempt: int = 0
+    caller: Caller,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    step: str,
+    attempt: int = 0,
+    before: Completion | None = None,
 ) -> Completion:
     """Return a reply to a request for a program, which goes on from `OPENING` where the engine can do that.
 
+    Args:
+        caller: the model.
+        prompt: the request.
+        sampling: of it.
+        step: names the call.
+        attempt: tells chains of one problem apart.
+        before: the reply that this one is to mend, which needs as much room at least: a program that the context
+            cuts would be called worse.
+
     Raises:
+        ContextOverflow: the context has not room enough.
         EngineError: the engine has no answer.
     """
-    room = max(1, room_for(caller, prompt))
+    cap = sampling.max_tokens
+    least = 1 if before is None else max(_LEAST_TOKENS, before.num_answer_tokens)
+    limited = caller.with_room(
+        prompt,
+        replace(sampling, n=1),
+        least=least if cap is None else min(least, cap),
+        reserve=_OPENING_TOKENS if caller.capabilities.prefill else 0,
+    )
     if caller.capabilities.prefill:
         prompt = (*prompt, Message(role="assistant", content=OPENING))
-    limited = replace(sampling, n=1, max_tokens=min(sampling.max_tokens or room, room))
     (reply,) = await caller(prompt, limited, step=step, attempt=attempt)
     return reply
 
 
 def hidden_verdict(sandbox: Sandbox, problem: CodeProblem, program: str | None) -> tuple[bool | None, str]:
-    """Return whether a program passes the hidden tests, None where the sandbox failed, and how it ended."""
+    """Return whether a program passes all tests that decide, None where the sandbox failed, and how it ended."""
     whole = None if program is None else problem.whole(program)
     results = sandbox.submit(whole, problem.hidden, stop_at_failure=True).result()
     if any(result.passed is False for result in results):

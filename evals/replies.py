@@ -110,4 +110,5 @@ def _completion(row: Mapping[str, Any]) -> Completion:
         num_reasoning_tokens=row["num_reasoning_tokens"],
         reasoning=row.get("reasoning"),
         attempts=tuple(Attempt(**attempt) for attempt in row.get("attempts", ())),
+        total_tokens=row.get("total_tokens"),
     )

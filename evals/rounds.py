@@ -10,10 +10,13 @@ from evals.base import Metric
 from lengthwise.refinement.rounds import plateau, round_gains
 from lengthwise.summaries import item_value
 
+INDEPENDENT = "independent"
+"""What is followed beside refinement: tries that know nothing of each other, of which no loop is made."""
+
 
 def share(name: str, **more: Any) -> Metric:
-    """Return a metric that is 0 or 1 of each reply."""
-    return Metric(name=name, counter="-", summary="proportion", **more)
+    """Return a metric of a program that is 0 or 1 by its tests."""
+    return Metric(name=name, counter="tests", summary="proportion", **more)
 
 
 def token_round(name: str, number: int) -> Metric:
@@ -94,7 +97,7 @@ def _lines(name: str, curve: Mapping[str, Any]) -> list[str]:
             line += f"; gain {point['gain']:+.4g}{_interval(point['gain_ci'])}"
             line += f", {point['improved']} better, {point['worsened']} worse of {point['n']}"
         lines.append(line)
-    if stops is not None and len(curve["rounds"]) > 1:
+    if stops is not None and len(curve["rounds"]) > 1 and not name.endswith(INDEPENDENT):
         lines.append(
             f"{name}: a loop that stops at the first round without a gain would have ended with round {stops}"
         )

@@ -104,7 +104,8 @@ def dry_run(config: EvalConfig) -> None:
     for label, num_calls in _judge_calls(plan).items():
         print(f"judge       {label}: at least {num_calls * len(runs):,} calls")
     num_calls = 0 if config.rescore else len(runs) * sum(len(planned.samples) for planned in plan)
-    print(f"calls       {num_calls:,} of the model\ndry run     nothing was written")
+    at_least = "at least " if any(hasattr(planned.task, "ask") for planned in plan) else ""
+    print(f"calls       {at_least}{num_calls:,} of the model\ndry run     nothing was written")
 
 
 def _judge_calls(plan: Sequence[PlannedTask]) -> Mapping[str, int]:

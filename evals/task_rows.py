@@ -38,7 +38,9 @@ async def answer(sample: Sample, planned: PlannedTask, replies: Replies, doc_id:
     rows = [partial(_row, base, sample, planned, index, reply) for index, reply in enumerate(completions)]
     # In a thread: long texts and hard answers would stall the event loop.
     scored = await asyncio.to_thread(lambda: [row() for row in rows])
-    return Kept({"rows": with_spread(scored, planned.sampling.max_tokens)})
+    # Of a chain of calls the cap is each call's, and no chain's.
+    cap = None if any(reply.attempts for reply in completions) else planned.sampling.max_tokens
+    return Kept({"rows": with_spread(scored, cap)})
 
 
 def _row(
@@ -52,10 +54,13 @@ def _row(
         completion.num_tokens,
         completion.num_reasoning_tokens,
         completion.attempts,
+        completion.total_tokens,
     )
     more: dict[str, Any] = {} if completion.reasoning is None else {"reasoning": completion.reasoning}
     if completion.attempts:
         more["attempts"] = [attempt.to_dict() for attempt in completion.attempts]
+    if completion.total_tokens is not None:
+        more["total_tokens"] = completion.total_tokens
     return {**base, "completion_index": index, "resps": [completion.text], **more, **scored}
 
 

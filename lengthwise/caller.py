@@ -11,6 +11,7 @@ from typing import Any, cast
 from lengthwise.budget import Meter
 from lengthwise.engines.base import (
     Capabilities,
+    ContextOverflow,
     Engine,
     EngineError,
     Likelihood,
@@ -66,6 +67,31 @@ class Caller:
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of tokens of the rendered prompt."""
         return self.engine.count_tokens(prompt)
+
+    def with_room(self, prompt: Prompt, sampling: Sampling, *, least: int = 1, reserve: int = 0) -> Sampling:
+        """Return the sampling with no more tokens than the context has room for behind a prompt.
+
+        Of an estimated count the server has the last word: then the sampling stays as it is.
+
+        Args:
+            prompt: what is to be asked.
+            sampling: its cap may be None, all that there is room for.
+            least: tokens below which an answer would be cut by the context and not by its cap.
+            reserve: tokens of the prompt that are added later.
+
+        Raises:
+            ContextOverflow: there is less room.
+        """
+        if not self.capabilities.exact_token_counts:
+            return sampling
+        room = self.context_length - self.count_tokens(prompt) - reserve
+        if room < least:
+            raise ContextOverflow(
+                f"the context of {self.context_length} tokens leaves {max(0, room)}, and {least} are needed"
+            )
+        return replace(
+            sampling, max_tokens=room if sampling.max_tokens is None else min(sampling.max_tokens, room)
+        )
 
     async def __call__(
         self, prompt: Prompt, sampling: Sampling, *, step: str, attempt: int = 0
@@ -209,4 +235,5 @@ def _describe_call(
         "finish_reasons": [c.finish_reason for c in completions],
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
+        "num_tokens": sum(c.num_tokens for c in completions),
     }

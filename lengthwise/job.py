@@ -341,6 +341,25 @@ def job(
     return run
 
 
+def merged(trained: str | Path) -> Path:
+    """Return the folder of a training's model as one: the run's own of a full training, else `<run>_merged`.
+
+    That is written, and checked, where it is not there yet.
+
+    Raises:
+        JobFailed: the export did not succeed; it leaves no folder then.
+    """
+    run, folder = Path(trained), Path(f"{trained}_merged")
+    if not (run / "adapter_config.json").is_file():
+        return run
+    if not folder.exists():
+        command = [sys.executable, "-m", "lengthwise.cli", "export", str(run), "--merge"]
+        code = run_process([*command, f"--output_dir={folder}"])
+        if code != 0:
+            raise JobFailed("export", code)
+    return folder
+
+
 def _inputs_unchanged(run: RunDir) -> bool:
     """Return whether the files that a finished run has read are still what they were, where they are here."""
     recorded = [(Path(entry["path"]), entry["sha256"]) for entry in run.manifest["inputs"]]

@@ -196,6 +196,8 @@ class Attempt:
     finish_reason: FinishReason
     num_tokens: int
     """Generated tokens, those of a thinking part too."""
+    reasoning: str | None = None
+    num_reasoning_tokens: int = 0
     note: Mapping[str, Any] = field(default_factory=dict)
     """What was said of it before the next one was asked for: test results, feedback. JSON-ready."""
 
@@ -207,6 +209,8 @@ class Attempt:
             text=completion.text,
             finish_reason=completion.finish_reason,
             num_tokens=completion.num_tokens,
+            reasoning=completion.reasoning,
+            num_reasoning_tokens=completion.num_reasoning_tokens,
             note=note or {},
         )
 
@@ -217,6 +221,8 @@ class Attempt:
             "text": self.text,
             "finish_reason": self.finish_reason,
             "num_tokens": self.num_tokens,
+            "reasoning": self.reasoning,
+            "num_reasoning_tokens": self.num_reasoning_tokens,
             "note": dict(self.note),
         }
 
@@ -241,6 +247,8 @@ class Completion:
     usage: Usage = Usage()
     attempts: tuple[Attempt, ...] = ()
     """What led to this answer, in order, and what stands beside it; empty where one call gave it."""
+    total_tokens: int | None = None
+    """Generated tokens of all calls that the answer took; None: `num_tokens`, since one call gave it."""
 
     @property
     def num_answer_tokens(self) -> int:
@@ -260,6 +268,7 @@ class Completion:
             "logprobs": None if self.logprobs is None else list(self.logprobs),
             "usage": self.usage.to_list(),
             **({"attempts": [attempt.to_dict() for attempt in self.attempts]} if self.attempts else {}),
+            **({} if self.total_tokens is None else {"total_tokens": self.total_tokens}),
         }
 
     @classmethod

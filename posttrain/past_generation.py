@@ -45,21 +45,24 @@ class PastGeneration:
                 raise ValueError(f"{name} is empty: name the text that marks the part")
 
     def span(self, text: str, answer: int) -> Span | None:
-        """Return where the part stands in a rendered conversation; None where it has none.
+        r"""Return where the part stands in a rendered conversation; None where it has none.
 
         Args:
             text: the conversation.
-            answer: where its last answer begins; what a model wrote there is never hidden. The last part before it
-                counts.
+            answer: where its last answer begins; what a model wrote there is never hidden.
+
+        Returns:
+            From the first line that begins with `start` to the last one before the answer that begins with `end`: a
+            draft may quote the marks.
 
         Example:
             >>> masking = PastGeneration(frac=0.1, start="BAD", end="GOOD")
-            >>> masking.span("task BAD x GOOD answer", 16), masking.span("task", 4)
+            >>> masking.span("task\nBAD x\nGOOD\nanswer", 16), masking.span("task", 4)
             ((5, 11), None)
         """
-        end = text.rfind(self.end, 0, answer)
-        start = text.rfind(self.start, 0, end) if end >= 0 else -1
-        return (start, end) if start >= 0 else None
+        end = text.rfind(f"\n{self.end}", 0, answer) + 1
+        start = text.find(f"\n{self.start}", 0, end) + 1 if end else 0
+        return (start, end) if start else None
 
 
 def hidden_tokens(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from lengthwise.config import option
+from lengthwise.config import ConfigError, option
 from lengthwise.job import run_main
 from posttrain import train_job
 from posttrain.added_tokens import AddedTokens
@@ -75,6 +75,11 @@ class SFTJob(TrainJob):
             raise ValueError(
                 f"past_generation_masking hides tokens of single rows, and with {shared[0]} several share a sequence "
                 "without a mask: leave one of the two out"
+            )
+        if self.trainer.get("dataloader_persistent_workers"):
+            raise ValueError(
+                "past_generation_masking is drawn anew in each epoch, and dataloader_persistent_workers would keep the "
+                "masks of the first: leave that out"
             )
         attention = (self.trainer.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
         if attention not in ("sdpa", "eager"):
@@ -169,6 +174,11 @@ class SFTJob(TrainJob):
             return []
         rows: Any = plan.data.rows
         found = [row.past for row in rows if row.past is not None]
+        if not found:
+            raise ConfigError(
+                f"past_generation_masking: none of {len(rows):,} rows has a line that begins with {masking.start!r} "
+                f"and one with {masking.end!r} before its answer: set start and end, or leave the key out"
+            )
         tokens = sum(int(past.sum()) for past in found)
         return [
             f"masking     {masking.frac:.0%} of {tokens:,} prompt tokens between {masking.start!r} and "

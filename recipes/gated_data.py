@@ -55,18 +55,21 @@ def as_row(reply: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def as_many_tokens(rows: Sequence[Mapping[str, Any]], num_tokens: int, seed: int) -> list[Mapping[str, Any]]:
-    """Return rows drawn by lot until their answers hold `num_tokens` tokens, one that goes beyond left out.
+def as_many_tokens(rows: Sequence[dict[str, Any]], num_tokens: int, seed: int) -> list[dict[str, Any]]:
+    """Return rows drawn by lot until their answers hold `num_tokens` tokens, the one that reaches it with them.
+
+    To go on behind one that is too long would favour short rows.
 
     Example:
         >>> len(as_many_tokens([{"num_tokens": 10}] * 5, 35, seed=0))
-        3
+        4
     """
     found, total = [], 0
     for row in random.Random(seed).sample(list(rows), len(rows)):
-        if total + row["num_tokens"] <= num_tokens:
-            found.append(row)
-            total += row["num_tokens"]
+        if total >= num_tokens:
+            break
+        found.append(row)
+        total += row["num_tokens"]
     return found
 
 
@@ -76,14 +79,25 @@ def scores(run: RunDir) -> dict[str, float]:
 
 
 def difference(sides: Mapping[str, Sequence[RunDir]], one: str, other: str) -> dict[str, Any]:
-    """Return the mean difference of S_l over prompts and seeds, items of one prompt as a cluster."""
-    values, prompts = [], []
+    """Return the mean difference of S_l, twice: over prompts, each the mean of its seeds, and over seeds.
+
+    The first says how far other prompts would change it, these trainings given; the second how far other trainings
+    would, these prompts given. A difference that holds for other prompts and other trainings is clear in both.
+    """
+    of_prompt: dict[str, list[float]] = {}
+    of_seed = []
     for first, second in zip(sides[one], sides[other], strict=True):
         before = scores(second)
-        for prompt, value in scores(first).items():
-            values.append(value - before[prompt])
-            prompts.append(prompt)
-    return mean_interval(values, clusters=prompts).to_dict()
+        found = {prompt: value - before[prompt] for prompt, value in scores(first).items()}
+        of_seed.append(sum(found.values()) / len(found))
+        for prompt, value in found.items():
+            of_prompt.setdefault(prompt, []).append(value)
+    means = [sum(values) / len(values) for values in of_prompt.values()]
+    return {
+        "over_prompts": mean_interval(means).to_dict(),
+        "over_seeds": mean_interval(of_seed).to_dict(),
+        "of_each_seed": [round(value, 2) for value in of_seed],
+    }
 
 
 def main() -> int:
@@ -122,7 +136,12 @@ def main() -> int:
         )
 
     sampled = answers("sampled", args.model, train, num_samples=args.num_samples)
-    everything = [as_row(reply) for reply in open_results(sampled.path).rows(TASK)]
+    replies = list(open_results(sampled.path).rows(TASK))
+    everything = [as_row(reply) for reply in replies if reply["resps"][0].strip()]
+    print(
+        f"{len(replies)} answers, {len(replies) - len(everything)} of them empty, which no training takes",
+        flush=True,
+    )
     gate = job(
         "build",
         "configs/data/gate.yaml",

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from typing import Any
 
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.degeneration import repeated_ngram_frac
-from lengthwise.job import job, run_main
+from lengthwise.job import job, merged, run_main
 from lengthwise.lengths import count_cjk_alpha
 from lengthwise.result_keys import metric_values
 from lengthwise.row_files import read_rows
@@ -171,29 +170,7 @@ def next_policy(
         output_dir=str(folder / "policy"),
         **settings.dpo,
     )
-    return Policy(number, merged(run, folder / "merged")), monitored(pairs)
-
-
-def merged(run: RunDir, folder: Path) -> str:
-    """Return the folder of a run's model as one, made if it is not there: the next round goes on from it."""
-    if not (run.path / "adapter_config.json").is_file():
-        return str(run.path)
-    if not (folder / "export.json").is_file():
-        command = [
-            sys.executable,
-            "-m",
-            "lengthwise.cli",
-            "export",
-            str(run.path),
-            "--merge",
-            f"--output_dir={folder}",
-        ]
-        code = subprocess.run(command, check=False).returncode
-        if code:
-            raise ConfigError(
-                f"the export of {run.path} ended with exit code {code}; its own output above says why"
-            )
-    return str(folder)
+    return Policy(number, str(merged(run.path))), monitored(pairs)
 
 
 def monitored(pairs: RunDir) -> dict[str, Any]:

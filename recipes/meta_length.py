@@ -16,15 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.config import ConfigError
-from lengthwise.job import job, run_main
+from lengthwise.job import job, merged, run_main
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.lengths import TLG_TARGETS
 from lengthwise.meta_length import MLT_FORMAT
@@ -209,23 +206,7 @@ def trained(args: argparse.Namespace, form: str, data: RunDir, seed: int) -> Pat
         output_dir=args.output_dir / f"model_{name}",
         reuse=True,
     )
-    return run.path if args.full else merged(run, args.output_dir / f"merged_{name}")
-
-
-def merged(run: RunDir, folder: Path) -> Path:
-    """Merge an adapter into its base, if that is not done: vLLM serves no adapter with rows of its own for tokens.
-
-    Raises:
-        ConfigError: the export failed.
-    """
-    if not (folder / "export.json").is_file():
-        command = [sys.executable, "-m", "lengthwise.cli", "export", str(run.path), "--merge"]
-        code = subprocess.run([*command, f"--output_dir={folder}"], check=False).returncode
-        if code:
-            raise ConfigError(
-                f"the export of {run.path} ended with exit code {code}; its own output above says why"
-            )
-    return folder
+    return merged(run.path)
 
 
 def evaluated(

@@ -27,7 +27,7 @@ from typing import Any
 
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.degeneration import language
-from lengthwise.job import job, run_main, run_process
+from lengthwise.job import job, merged, run_main
 from lengthwise.lengths import count_cjk_ws
 from lengthwise.near_duplicates import NearDuplicates
 from lengthwise.run_dir import RunDir, write_rows
@@ -102,7 +102,7 @@ class Round:
         """Run a build that asks the model, or what a training made of it."""
         model, adapter = self.settings.model, trained
         if trained is not None and self.settings.merge:
-            model, adapter = merged(trained), None
+            model, adapter = str(merged(trained)), None
         return job(
             "build",
             reuse=True,
@@ -144,26 +144,6 @@ class Round:
             **self.settings.sft,
         )
         return str(run.path)
-
-
-def merged(trained: str) -> str:
-    """Return the folder of a training's model in one, which is written, whole or not at all, where it is not there."""
-    folder = f"{trained}_merged"
-    if not Path(folder).exists():
-        export = [
-            sys.executable,
-            "-m",
-            "lengthwise.cli",
-            "export",
-            trained,
-            "--merge",
-            f"--output_dir={folder}",
-        ]
-        if run_process(export) != 0:
-            raise ConfigError(
-                f"{trained} could not be merged; its own output above says why: set merge to false"
-            )
-    return folder
 
 
 def new_ones(instructions: Sequence[Mapping[str, Any]], likeness: float) -> list[Mapping[str, Any]]:

@@ -2,18 +2,20 @@
 
 The model writes a program (temperature 0.2); where it fails the tests that a solver may see, it is shown the program
 with what the tests said, and writes a new one (temperature 0.6), up to `max_rounds` times. A program that passes these
-tests stays as it is. The hidden tests, which no prompt holds, give the verdict on the program of each round:
+tests stays as it is. All tests of the benchmark, of which no prompt holds more than the visible ones, give the verdict
+on the program of each round:
 
 - `one_time`: the share solved by the first program; `refined`: by the last; `regressed`: solved first and not last.
 - `passed_round_K`: the share solved after round K; `tokens_round_K`: all tokens written until then. The results have
   the curve, each round's gain, and how many problems a round won and lost.
-- `independent` and `independent_round_K`: what the same number of calls comes to when each is a new try that knows
-  nothing of the others, the first that passes the visible tests taken, else the last. Refinement is worth its cost
-  where it beats this.
+- `independent` and `independent_round_K`: what as many new tries come to that know nothing of each other, made where
+  the first program fails what is visible, and until one passes it: that one is taken, else the last. Refinement is
+  worth its cost where it beats this.
+- `ended_early`: chains that ended since the context had no room for a program as long as the last.
 
 Where we differ: with the paper the tests of the benchmark decide which programs are refined, and their results are
 the feedback, so that a part of the answer is told. `feedback: hidden` does so; by default feedback comes from the
-examples in the problem's text. The paper's loop stops for all problems at the first round that solves no more; here
+tests that the problem shows. The paper's loop stops for all problems at the first round that solves no more; here
 every problem has all its rounds, and the results say where that loop would have stopped. A problem without visible
 tests is not refined.
 
@@ -29,12 +31,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evals.base import Metric, Score
-from evals.programs import LEAST_ROOM, code_sample, hidden_verdict, problem_of, room_for, write_program
+from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of, write_program
 from evals.rounds import curve_metrics, running_sums, share, token_round
 from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import ContextOverflow, Sampling
 from lengthwise.records import Attempt, Completion, Prompt, Sample
 from lengthwise.refinement.code_problems import CodeProblem
 from lengthwise.refinement.code_repair import feedback_of, program_of, request
@@ -43,6 +45,8 @@ from lengthwise.sandbox.outcomes import Isolation, Limits, Result
 
 METRICS: tuple[Metric, ...] = ()
 """They depend on the number of rounds: see `configured`."""
+
+SANDBOX_FAILED = "the sandbox failed"
 
 SAMPLING = Sampling(temperature=0.2, top_p=0.95, max_tokens=512)
 """Of first programs; the paper's, but for its 256 tokens, which many programs with their signature exceed."""
@@ -76,7 +80,7 @@ class CodeRefine:
 
     def prompt(self, sample: Sample) -> Prompt:
         """Return the request for the first program."""
-        return request(problem_of(sample)).prompt
+        return request(problem_of(sample))
 
     async def ask(self, sample: Sample, caller: Caller, sampling: Sampling) -> list[Completion]:
         """Return the last program of each of `sampling.n` chains, with what led to it and the independent tries.
@@ -107,35 +111,55 @@ class CodeRefine:
         problem = problem_of(sample)
         drafts = [a for a in attempts if a.kind == "draft"]
         alone = [a for a in attempts if a.kind == "independent"]
-        spent = [a.num_tokens for a in attempts if a.kind in ("draft", "final")] or [0]
-        opened = any(a.note.get("opened") for a in attempts)
-        tested = [
-            hidden_verdict(self.sandbox, problem, program_of(each, opened=opened))
-            for each in (*(draft.text for draft in drafts), text)
+        end = next((a for a in attempts if a.kind == "final"), None)
+        opened = end is not None and bool(end.note.get("opened"))
+        programs = [
+            program_of(t, opened=opened, names=problem.names) for t in (*(d.text for d in drafts), text)
         ]
-        others = [hidden_verdict(self.sandbox, problem, program_of(a.text, opened=opened)) for a in alone]
-        solved = [verdict for verdict, _ in tested]
+        others = [program_of(a.text, opened=opened, names=problem.names) for a in alone]
+        tested = [hidden_verdict(self.sandbox, problem, program) for program in programs]
+        tries = [hidden_verdict(self.sandbox, problem, program)[0] for program in others]
+        solved = [passed for passed, _ in tested]
         outcomes = [outcome for _, outcome in tested]
-        slices = {"first_outcome": outcomes[0], "last_outcome": outcomes[-1]}
-        notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
-        if None in solved or any(verdict is None for verdict, _ in others):
-            reasons = {m.name: "the sandbox failed" for m in self.METRICS if "tokens" not in m.name}
-            return Score(metrics={}, unscored=reasons, notes=notes, slices=slices)
+        spent = [a.num_tokens for a in (*drafts, *([end] if end else []))] or [0]
         metrics = {
+            "rounds_used": float(len(drafts)),
+            "ended_early": float(end is not None and end.note.get("ended") == CONTEXT_FULL),
+            **curve_metrics("tokens", running_sums(spent), self.max_rounds),
+        }
+        notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
+        slices = {"first_outcome": outcomes[0], "last_outcome": outcomes[-1]}
+        fault = self._fault(end, (*solved, *tries))
+        if fault is not None:
+            reasons = {m.name: fault for m in self.METRICS if m.counter == "tests"}
+            return Score(metrics=metrics, unscored=reasons, notes=notes, slices=slices)
+        metrics |= {
             "one_time": float(bool(solved[0])),
             "refined": float(bool(solved[-1])),
             "regressed": float(bool(solved[0] and not solved[-1])),
-            "rounds_used": float(len(drafts)),
             **curve_metrics("passed", solved, self.max_rounds),
-            **curve_metrics("tokens", running_sums(spent), self.max_rounds),
         }
         if self.equal_budget:
-            chosen = [solved[0], *(_chosen(alone, others, k, solved[0]) for k in range(1, len(alone) + 1))]
+            chosen = [solved[0], *(_chosen(alone, tries, k) for k in range(1, len(alone) + 1))]
             costs = running_sums([spent[0], *(a.num_tokens for a in alone)])
             metrics |= curve_metrics("independent", chosen, self.max_rounds)
             metrics |= curve_metrics("independent_tokens", costs, self.max_rounds)
             metrics["independent"] = float(bool(chosen[-1]))
-        return Score(metrics=metrics, answer=program_of(text, opened=opened), notes=notes, slices=slices)
+        return Score(metrics=metrics, answer=programs[-1], notes=notes, slices=slices)
+
+    def _fault(self, end: Attempt | None, verdicts: Sequence[bool | None]) -> str | None:
+        """Return why a chain has no verdict; None where it has one."""
+        if None in verdicts or (end is not None and end.note.get("ended") == SANDBOX_FAILED):
+            return SANDBOX_FAILED
+        if end is not None and end.note.get("options") != self.options:
+            return f"written under other options: {end.note.get('options')}"
+        return None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decides how a chain goes; kept with it, so that it is not scored as another."""
+        names = ("max_rounds", "feedback", "refine_temperature", "equal_budget")
+        return {name: getattr(self, name) for name in names}
 
     def slices(self, sample: Sample) -> dict[str, str]:
         """Return whether there are visible tests."""
@@ -157,23 +181,26 @@ class Chain:
     number: int
 
     async def completion(self) -> Completion:
-        """Write, test, write again; then as many independent tries."""
-        first = await self._write(request(self.problem).prompt, self.sampling, "round_0")
-        reply, drafts = first, []
-        results = await self._results(reply)
-        feedback = feedback_of(self.task.seen(self.problem), results)
+        """Write, test, write again; then as many tries that know nothing of each other."""
+        reply = first = await self._write(request(self.problem), self.sampling, "round_0")
+        drafts: list[Attempt] = []
+        feedback, ended = await self._told(reply)
+        fails = feedback is not None
         while feedback is not None and len(drafts) < self.task.max_rounds:
-            drafts.append(Attempt.of("draft", reply, self._note(feedback, results)))
-            program = program_of(reply.text, opened=self._opened) or ""
-            prompt = request(self.problem, program, feedback).prompt
-            if room_for(self.caller, prompt) < LEAST_ROOM:
-                return self._whole(
-                    reply, drafts[:-1], await self._independent(len(drafts) - 1), ended="context full"
-                )
-            reply = await self._write(prompt, self._warmer, f"round_{len(drafts)}")
-            results = await self._results(reply)
-            feedback = feedback_of(self.task.seen(self.problem), results)
-        return self._whole(reply, drafts, await self._independent(len(drafts)))
+            prompt = request(self.problem, self._program(reply) or "", feedback)
+            try:
+                better = await self._write(prompt, self._warmer, f"round_{len(drafts) + 1}", before=reply)
+            except ContextOverflow:
+                ended = CONTEXT_FULL
+                break
+            drafts.append(Attempt.of("draft", reply, {"feedback": feedback}))
+            reply = better
+            feedback, ended = await self._told(reply)
+        alone = await self._independent(first) if fails and self.task.equal_budget else []
+        note = {"opened": self._opened, "ended": ended, "options": self.task.options}
+        end = replace(Attempt.of("final", reply, note), text="", reasoning=None)
+        tokens = sum(draft.num_tokens for draft in drafts) + reply.num_tokens
+        return replace(reply, attempts=(*drafts, end, *alone), total_tokens=tokens)
 
     @property
     def _opened(self) -> bool:
@@ -183,46 +210,45 @@ class Chain:
     def _warmer(self) -> Sampling:
         return replace(self.sampling, temperature=self.task.refine_temperature)
 
-    def _note(self, feedback: str, results: Sequence[Result]) -> dict[str, Any]:
-        outcomes = [result.outcome for result in results]
-        return {"opened": self._opened, "feedback": feedback, "visible_tests": outcomes}
-
-    def _whole(
-        self, reply: Completion, drafts: Sequence[Attempt], alone: Sequence[Attempt], ended: str | None = None
+    async def _write(
+        self, prompt: Prompt, sampling: Sampling, step: str, before: Completion | None = None
     ) -> Completion:
-        """Return the last reply with what led to it; its tokens are those of the whole chain."""
-        final = Attempt.of("final", replace(reply, text=""), {"opened": self._opened, "ended": ended})
-        attempts = (*drafts, final, *alone)
-        tokens = sum(draft.num_tokens for draft in drafts) + reply.num_tokens
-        return replace(reply, num_tokens=tokens, attempts=attempts)
+        return await write_program(
+            self.caller, prompt, sampling, step=step, attempt=self.number, before=before
+        )
 
-    async def _write(self, prompt: Prompt, sampling: Sampling, step: str) -> Completion:
-        return await write_program(self.caller, prompt, sampling, step=step, attempt=self.number)
+    def _program(self, reply: Completion) -> str | None:
+        return program_of(reply.text, opened=self._opened, names=self.problem.names)
 
-    async def _results(self, reply: Completion) -> list[Result]:
+    async def _told(self, reply: Completion) -> tuple[str | None, str | None]:
+        """Return what the visible tests say of a reply, None where they pass; and whether the sandbox failed."""
         tests = self.task.seen(self.problem)
-        program = program_of(reply.text, opened=self._opened)
+        program = self._program(reply)
         whole = None if program is None else self.problem.whole(program)
-        return await asyncio.wrap_future(self.task.sandbox.submit(whole, tests, stop_at_failure=True))
+        running = self.task.sandbox.submit(whole, tests, stop_at_failure=True)
+        results: Sequence[Result] = await asyncio.wrap_future(running)
+        feedback = feedback_of(tests, results)
+        failed = feedback is None and any(result.passed is None for result in results)
+        return feedback, SANDBOX_FAILED if failed else None
 
-    async def _independent(self, number: int) -> list[Attempt]:
-        """Return as many tries that know nothing of each other, each with whether the visible tests passed."""
-        found = []
-        for k in range(number if self.task.equal_budget else 0):
-            reply = await self._write(request(self.problem).prompt, self._warmer, f"independent_{k + 1}")
-            passed = feedback_of(self.task.seen(self.problem), await self._results(reply)) is None
-            found.append(Attempt.of("independent", reply, {"passed_visible_tests": passed}))
+    async def _independent(self, first: Completion) -> list[Attempt]:
+        """Return new tries until one passes the visible tests, as many at most as there may be refinements."""
+        found: list[Attempt] = []
+        for k in range(1, self.task.max_rounds + 1):
+            reply = await self._write(request(self.problem), self._warmer, f"independent_{k}")
+            feedback, _ = await self._told(reply)
+            found.append(Attempt.of("independent", reply, {"passed_visible_tests": feedback is None}))
+            if feedback is None:
+                break
         return found
 
 
-def _chosen(
-    alone: Sequence[Attempt], verdicts: Sequence[tuple[bool | None, str]], number: int, first: bool | None
-) -> bool | None:
-    """Return the verdict on what one would take of the first program and `number` tries: it failed what one sees."""
-    for attempt, (verdict, _) in zip(alone[:number], verdicts, strict=False):
+def _chosen(alone: Sequence[Attempt], verdicts: Sequence[bool | None], number: int) -> bool | None:
+    """Return the verdict on what one would take of `number` tries: the one that passes what one sees, else the last."""
+    for attempt, verdict in zip(alone[:number], verdicts, strict=False):
         if attempt.note["passed_visible_tests"]:
             return verdict
-    return verdicts[number - 1][0] if number else first
+    return verdicts[number - 1]
 
 
 def configured(
@@ -268,6 +294,7 @@ def _metrics(max_rounds: int, equal_budget: bool) -> tuple[Metric, ...]:
     found += [
         share("regressed", higher_is_better=False),
         Metric(name="rounds_used", counter="-", higher_is_better=None),
+        Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion"),
     ]
     for name, cost in (("passed", "tokens"), ("independent", "independent_tokens"))[: 1 + equal_budget]:
         found += [share(f"{name}_round_{k}", detail=True, round_of=(name, k)) for k in range(max_rounds + 1)]

@@ -2,13 +2,14 @@
 
 The model writes a program (greedily), describes the program without seeing the task, and compares its description with
 the task; each difference is a hint for the next program, up to `max_cycles` times. No test is run on the way. A chain
-ends where both say the same, where no new hint comes, or where no comparison can be read. What is returned is the
-program whose description is nearest to the task, the first of equals, and not blindly the last. Hidden tests give the
-verdict on every program afterwards:
+ends where both say the same, where no new hint comes, or where no comparison can be had. What is returned is the
+program whose description is nearest to the task, the first of equals, and not blindly the last. The benchmark's tests,
+which no prompt holds, give the verdict on every program afterwards:
 
 - `first`, `chosen`, `last`: the share solved by that program; `regressed`: first right, and the chosen one not.
-- `passed_round_K`, `tokens_round_K`: the share solved by the program of cycle K, and all tokens written until then.
-- `num_calls`: calls of a problem.
+- `passed_round_K`, `tokens_round_K`: the share solved by the program of cycle K, and all tokens written until the next
+  program was asked for, or the chain ended: what was read back of it costs, too.
+- `num_calls`: calls of a problem. `ended_early`: chains that ended since the context was full.
 - `passed_if_equivalent`: of the chains whose chosen program was called equivalent, the share that is right: how far the
   model's own verdict can stand for tests (`data_builders/consistent_code.py` does so).
 
@@ -22,14 +23,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.base import Metric, Score
-from evals.programs import LEAST_ROOM, code_sample, hidden_verdict, problem_of, room_for, write_program
+from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of, write_program
 from evals.rounds import curve_metrics, running_sums, share, token_round
 from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import ContextOverflow, Sampling
 from lengthwise.records import Attempt, Completion, Prompt, Sample
-from lengthwise.refinement.code_cycle import compared, described, with_hints
+from lengthwise.refinement.code_cycle import bare_program, compared, described, with_hints
 from lengthwise.refinement.code_repair import program_of, request
 from lengthwise.sandbox.code_tests import Sandbox, shared_sandbox
 from lengthwise.sandbox.outcomes import Isolation, Limits
@@ -43,6 +44,7 @@ class CyclePrompt:
     """The task with its options."""
 
     max_cycles: int
+    max_description_tokens: int
     sandbox: Sandbox
     METRICS: tuple[Metric, ...]
     LABEL: str = "cycle_prompt"
@@ -62,7 +64,7 @@ class CyclePrompt:
 
     def prompt(self, sample: Sample) -> Prompt:
         """Return the request for the first program."""
-        return request(problem_of(sample)).prompt
+        return request(problem_of(sample))
 
     async def ask(self, sample: Sample, caller: Caller, sampling: Sampling) -> list[Completion]:
         """Return the chosen program of each of `sampling.n` chains, with all that led to it.
@@ -72,8 +74,8 @@ class CyclePrompt:
         """
         found = []
         for number in range(sampling.n):
-            cycle = Cycle(sample=sample, caller=caller, sampling=replace(sampling, n=1), number=number)
-            found.append(await cycle.completion(self.max_cycles))
+            cycle = Cycle(task=self, sample=sample, caller=caller, sampling=sampling, number=number)
+            found.append(await cycle.completion())
         return found
 
     def score(self, sample: Sample, text: str, finish_reason: str | None) -> Score:
@@ -88,27 +90,38 @@ class CyclePrompt:
         problem = problem_of(sample)
         drafts = [attempt for attempt in attempts if attempt.kind == "draft"]
         opened = any(draft.note.get("opened") for draft in drafts)
-        tested = [hidden_verdict(self.sandbox, problem, program_of(d.text, opened=opened)) for d in drafts]
+        programs = [program_of(draft.text, opened=opened, names=problem.names) for draft in drafts]
+        tested = [hidden_verdict(self.sandbox, problem, program) for program in programs]
         solved = [passed for passed, _ in tested]
         outcomes = [outcome for _, outcome in tested]
-        notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
         chosen = nearest(drafts)
+        notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
         slices = {"first_outcome": outcomes[0], "chosen_outcome": outcomes[chosen]}
-        if None in solved:
-            reasons = {m.name: "the sandbox failed" for m in self.METRICS if "tokens" not in m.name}
-            return Score(metrics={}, unscored=reasons, notes=notes, slices=slices)
         metrics = {
-            "first": float(bool(solved[0])),
+            "num_calls": float(sum(attempt.note.get("calls", 1) for attempt in attempts)),
+            "ended_early": float(any(draft.note.get("ended") == CONTEXT_FULL for draft in drafts)),
+            **curve_metrics("tokens", _costs(attempts), self.max_cycles),
+        }
+        options = drafts[0].note.get("options", self.options)
+        if None in solved or options != self.options:
+            fault = "the sandbox failed" if None in solved else f"written under other options: {options}"
+            reasons = {m.name: fault for m in self.METRICS if m.counter == "tests"}
+            return Score(metrics=metrics, unscored=reasons, notes=notes, slices=slices)
+        metrics |= {
             "chosen": float(bool(solved[chosen])),
+            "first": float(bool(solved[0])),
             "last": float(bool(solved[-1])),
             "regressed": float(bool(solved[0] and not solved[chosen])),
-            "num_calls": float(sum(attempt.note.get("calls", 1) for attempt in attempts)),
             **curve_metrics("passed", solved, self.max_cycles),
-            **curve_metrics("tokens", _costs(attempts), self.max_cycles),
         }
         if drafts[chosen].note.get("size") == 0:
             metrics["passed_if_equivalent"] = float(bool(solved[chosen]))
-        return Score(metrics=metrics, answer=program_of(text, opened=opened), notes=notes, slices=slices)
+        return Score(metrics=metrics, answer=programs[chosen], notes=notes, slices=slices)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decides how a chain goes; kept with it, so that it is not scored as another."""
+        return {"max_cycles": self.max_cycles, "max_description_tokens": self.max_description_tokens}
 
     def slices(self, sample: Sample) -> dict[str, str]:
         """Return none."""
@@ -119,64 +132,84 @@ class CyclePrompt:
 class Cycle:
     """One chain: a program, its description, what differs, and again."""
 
+    task: CyclePrompt
     sample: Sample
     caller: Caller
     sampling: Sampling
     number: int
     attempts: list[Attempt] = field(default_factory=list)
 
-    async def completion(self, max_cycles: int) -> Completion:
+    async def completion(self) -> Completion:
         """Return the reply whose program is nearest to the task."""
-        asked = request(problem_of(self.sample)).prompt
+        asked = request(problem_of(self.sample))
         hints: list[str] = []
         replies: list[Completion] = []
-        for number in range(max_cycles + 1):
-            prompt = with_hints(asked, hints)
-            if replies and room_for(self.caller, prompt) < LEAST_ROOM:
+        for number in range(self.task.max_cycles + 1):
+            try:
+                reply = await write_program(
+                    self.caller,
+                    with_hints(asked, hints),
+                    self.sampling,
+                    step=f"program_{number}",
+                    attempt=self.number,
+                    before=replies[-1] if replies else None,
+                )
+                replies.append(reply)
+                new = [hint for hint in await self._hints(reply, number) if hint not in hints]
+            except ContextOverflow:
+                if not replies:
+                    raise
+                self._end()
                 break
-            reply = await write_program(
-                self.caller, prompt, self.sampling, step=f"program_{number}", attempt=self.number
-            )
-            replies.append(reply)
-            new = [hint for hint in await self._hints(reply, number) if hint not in hints]
             if not new:
                 break
             hints += new
         drafts = [attempt for attempt in self.attempts if attempt.kind == "draft"]
         tokens = sum(attempt.num_tokens for attempt in self.attempts)
-        return replace(replies[nearest(drafts)], num_tokens=tokens, attempts=tuple(self.attempts))
+        return replace(replies[nearest(drafts)], attempts=tuple(self.attempts), total_tokens=tokens)
 
     async def _hints(self, reply: Completion, number: int) -> Sequence[str]:
         """Note a program with its description and what differs, and return the hints; none ends the chain."""
+        problem = problem_of(self.sample)
         opened = self.caller.capabilities.prefill
-        program = program_of(reply.text, opened=opened)
-        if program is None:
-            self._note(reply, {"opened": opened, "size": None})
-            return ["It lacks what was asked: the reply holds no program"]
-        description = await described(program, self.caller, number=number, attempt=self.number)
-        before = len(self.caller.calls)
-        task = problem_of(self.sample).text
-        difference, note = await compared(
-            task, description.text, self.caller, number=number, chain=self.number
+        program = program_of(reply.text, opened=opened, names=problem.names)
+        note = {"opened": opened, "size": None, "options": self.task.options}
+        place = len(self.attempts)
+        self.attempts.append(Attempt.of("draft", reply, note))
+        if program is None or bare_program(program) is None:
+            return ["The reply holds no program" if program is None else "The program is no valid Python"]
+        description = await described(
+            program,
+            self.caller,
+            number=number,
+            attempt=self.number,
+            max_tokens=self.task.max_description_tokens,
         )
-        spent = sum(_tokens_of(call) for call in self.caller.calls[before:])
-        size = None if difference is None else difference.size
-        self._note(reply, {"opened": opened, "size": size})
         self.attempts.append(Attempt.of("description", description))
-        calls = len(self.caller.calls) - before
+        before = len(self.caller.calls)
+        difference, said = await compared(
+            problem.text, description, self.caller, number=number, chain=self.number
+        )
+        calls = self.caller.calls[before:]
         self.attempts.append(
             Attempt(
                 kind="comparison",
                 text="",
                 finish_reason="stop",
-                num_tokens=spent,
-                note={**note, "calls": calls},
+                num_tokens=sum(call["num_tokens"] for call in calls),
+                note={**said, "calls": len(calls)},
             )
         )
-        return () if difference is None else difference.hints
+        if difference is None:
+            return ()
+        self.attempts[place] = replace(self.attempts[place], note={**note, "size": difference.size})
+        return difference.hints
 
-    def _note(self, reply: Completion, note: dict[str, Any]) -> None:
-        self.attempts.append(Attempt.of("draft", reply, note))
+    def _end(self) -> None:
+        """Note on the last program that the context was full."""
+        place = max(i for i, attempt in enumerate(self.attempts) if attempt.kind == "draft")
+        last = self.attempts[place]
+        self.attempts[place] = replace(last, note={**last.note, "ended": CONTEXT_FULL})
 
 
 def nearest(drafts: Sequence[Attempt]) -> int:
@@ -189,18 +222,16 @@ def nearest(drafts: Sequence[Attempt]) -> int:
 
 
 def _costs(attempts: Sequence[Attempt]) -> list[int]:
-    """Return all tokens written until each program stood, what was read back of the ones before included."""
-    costs = running_sums([attempt.num_tokens for attempt in attempts])
-    return [cost for cost, attempt in zip(costs, attempts, strict=True) if attempt.kind == "draft"]
-
-
-def _tokens_of(call: Any) -> int:
-    return int(call.get("completion_tokens") or 0)
+    """Return all tokens written until the next program was asked for, or the chain ended, for each program."""
+    totals = running_sums([attempt.num_tokens for attempt in attempts])
+    starts = [place for place, attempt in enumerate(attempts) if attempt.kind == "draft"]
+    return [*(totals[place - 1] for place in starts[1:]), totals[-1]]
 
 
 def configured(
     *,
     max_cycles: int = 3,
+    max_description_tokens: int = 512,
     allow_code_execution: bool = False,
     require_isolation: Isolation | None = None,
     test_seconds: float = 3.0,
@@ -209,6 +240,7 @@ def configured(
 
     Args:
         max_cycles: programs after the first.
+        max_description_tokens: of what is said of a program, a thinking part included; what is cut is not compared.
         allow_code_execution: whether programs that the model wrote may be run, for the verdict.
         require_isolation: the weakest isolation that will do; None: the strongest there is.
         test_seconds: time of each test.
@@ -216,10 +248,15 @@ def configured(
     Raises:
         ConfigError: an option means nothing, or no program may be run.
     """
-    if max_cycles < 0:
-        raise ConfigError(f"tasks: cycle_prompt.max_cycles is {max_cycles}: it must be at least 0")
+    for name, value, least in (
+        ("max_cycles", max_cycles, 0),
+        ("max_description_tokens", max_description_tokens, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"tasks: cycle_prompt.{name} is {value}: it must be at least {least}")
     return CyclePrompt(
         max_cycles=max_cycles,
+        max_description_tokens=max_description_tokens,
         sandbox=shared_sandbox(allow_code_execution, require_isolation, Limits(seconds=test_seconds)),
         METRICS=(
             share("chosen"),
@@ -228,6 +265,7 @@ def configured(
             share("regressed", higher_is_better=False),
             share("passed_if_equivalent"),
             Metric(name="num_calls", counter="-", higher_is_better=None),
+            Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion"),
             *(share(f"passed_round_{k}", detail=True, round_of=("passed", k)) for k in range(max_cycles + 1)),
             *(token_round("tokens", k) for k in range(max_cycles + 1)),
         ),

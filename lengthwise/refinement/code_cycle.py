@@ -3,7 +3,8 @@
 CyclePrompt, by which GPT-4 went from 80.5 to 87.2 % on HumanEval, needs neither tests nor an execution: a program is
 described by a model that sees nothing else, the description is compared with the task, and each difference becomes a
 hint for the next program. Only its abstract was at hand: prompts, the number of cycles and the stop rule are ours.
-Comments and docstrings, which would tell the task, are removed before a program is described; names are not.
+Comments and docstrings, which would tell the task, are removed before a program is described; names are not. What is no
+Python cannot be described.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Difference:
         return 0 if self.equivalent else max(1, len(self.hints))
 
 
-def bare_program(program: str) -> str:
-    r"""Return a program without comments and docstrings; one that does not parse without its lines of comments.
+def bare_program(program: str) -> str | None:
+    r"""Return a program without comments, docstrings and other texts that stand alone; None of what is no Python.
 
     Example:
         >>> print(bare_program('def f(n):\n    "Twice n."\n    return 2 * n  # easy'))
@@ -49,14 +50,21 @@ def bare_program(program: str) -> str:
     """
     try:
         tree = ast.parse(program)
+        for node in ast.walk(tree):
+            for name in ("body", "orelse", "finalbody"):
+                body = getattr(node, name, None)
+                if isinstance(body, list) and body:
+                    kept = [statement for statement in body if not _is_text(statement)]
+                    setattr(node, name, kept or ([ast.Pass()] if name == "body" else []))
+        return ast.unparse(ast.fix_missing_locations(tree))
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        lines = [line for line in program.splitlines() if not line.lstrip().startswith("#")]
-        return "\n".join(lines)
-    for node in ast.walk(tree):
-        has_body = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
-        if has_body and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+        return None
+
+
+def _is_text(statement: ast.AST) -> bool:
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Constant):
+        return False
+    return isinstance(statement.value.value, str)
 
 
 def with_hints(prompt: Prompt, hints: Sequence[str]) -> Prompt:
@@ -75,24 +83,33 @@ async def described(
     """Return what a model says a program does, greedily; it sees the bare program only.
 
     Raises:
+        ValueError: the program is no Python.
         EngineError: the engine has no answer.
     """
-    asked = load_prompt(PACKAGE, "code_describe").render(program=bare_program(program))
-    room = max(1, caller.context_length - caller.count_tokens(user(asked)))
-    sampling = Sampling(temperature=0.0, max_tokens=min(max_tokens, room))
-    (reply,) = await caller(user(asked), sampling, step=f"describe_{number}", attempt=attempt)
+    bare = bare_program(program)
+    if bare is None:
+        raise ValueError("the program is no Python")
+    asked = user(load_prompt(PACKAGE, "code_describe").render(program=bare))
+    sampling = caller.with_room(asked, Sampling(temperature=0.0, max_tokens=max_tokens))
+    (reply,) = await caller(asked, sampling, step=f"describe_{number}", attempt=attempt)
     return reply
 
 
 async def compared(
-    task: str, description: str, caller: Caller, *, number: int, attempts: int = 3, chain: int = 0
+    task: str, description: Completion, caller: Caller, *, number: int, attempts: int = 3, chain: int = 0
 ) -> tuple[Difference | None, dict[str, Any]]:
-    """Return how a description differs from a task by a model's verdict, None without one; and a note on it."""
+    """Return how a description differs from a task by a model's verdict, and a note on it.
+
+    There is none (None) where the judge gives none, and of a description that is empty or was cut.
+    """
+    if description.finish_reason != "stop" or not description.text.strip():
+        is_cut = description.finish_reason != "stop"
+        return None, {"verdict": None, "fault": "description cut" if is_cut else "description empty"}
     template = load_prompt(PACKAGE, "code_compare")
     settings = JudgeSettings(model=caller.model, name="judge", max_attempts=attempts, max_tokens=512)
     judge = Judge(id=judge_id("judge", [template]), settings=settings, caller=caller)
-    mark = digest([task, description])[:8]
-    asked = template.render(task=task, description=description, mark=mark)
+    mark = digest([task, description.text])[:8]
+    asked = template.render(task=task, description=description.text.strip(), mark=mark)
     verdict = await judge.ask(user(asked), FORM, step=f"compare_{chain}_{number}")
     if isinstance(verdict, Unscored):
         return None, {"verdict": None, "fault": verdict.reason}

@@ -1,8 +1,9 @@
 """Programming problems as benchmarks have them: what is asked, tests that a solver may see, tests that decide.
 
-A solver sees the public tests: the examples of HumanEval's texts, the first test of MBPP and APPS, and what a row calls
-public. All else is hidden, and only for the verdict. CYCLE (arXiv 2403.18746) has the tests of the benchmark decide
-which programs are refined and with what feedback, so that what is measured is partly told; who wants that asks for it.
+A solver sees the public tests: the examples in the texts of HumanEval and APPS, MBPP's first test, and what a row calls
+public. The verdict is by all tests of the benchmark, the public ones mostly among them. CYCLE (arXiv 2403.18746) has
+the tests of the benchmark decide which programs are refined and with what feedback, so that what is measured is partly
+told; who wants that asks for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import ast
 import doctest
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +35,17 @@ class CodeProblem:
     public: tuple[Test, ...] = ()
     """Tests that a solver may see."""
     hidden: tuple[Test, ...]
-    """Tests that decide."""
+    """All tests that decide; no solver sees those of them that are not public."""
     solutions: tuple[str, ...] = ()
     """Right programs, where they are known."""
+    name: str | None = None
+    """The function to write, where the row says it."""
+
+    @property
+    def names(self) -> list[str]:
+        """Return the functions that the program has to define, as far as that is known."""
+        called = [test.name for test in (*self.public, *self.hidden) if isinstance(test, CallTest)]
+        return list(dict.fromkeys([self.name, *called] if self.name else called))
 
     def whole(self, program: str) -> str:
         """Return a program with what it may rely on before it."""
@@ -59,14 +69,14 @@ def read_problem(row: Mapping[str, Any]) -> CodeProblem:
         return _mbpp(row)
     if row.get("input_output"):
         return _apps(row)
-    if isinstance(row.get("public_tests"), Mapping) and row.get("description"):
+    if isinstance(row.get("public_tests"), Mapping) and "input" in row["public_tests"]:
         return _code_contests(row)
     if row.get("tests"):
         return CodeProblem(
             text=_text(row, "prompt"),
             public=tuple(read_tests(row["public_tests"])) if row.get("public_tests") else (),
             hidden=tuple(read_tests(row["tests"])),
-            solutions=tuple(row.get("solutions") or ()),
+            solutions=_programs(row.get("solutions")),
         )
     raise ValueError(
         "it is no programming problem: give prompt and tests, or the fields of HumanEval, MBPP, APPS or CodeContests"
@@ -113,7 +123,8 @@ def _humaneval(row: Mapping[str, Any]) -> CodeProblem:
         preamble=prompt[:start],
         public=tuple(examples_of(prompt[start:], name)),
         hidden=tuple(read_tests(f"{row['test']}\n\ncheck({name})")),
-        solutions=(f"{prompt[start:]}{canonical}",) if canonical else (),
+        solutions=(f"{prompt}{canonical}",) if canonical else (),
+        name=name,
     )
 
 
@@ -133,14 +144,40 @@ def _mbpp(row: Mapping[str, Any]) -> CodeProblem:
 def _apps(row: Mapping[str, Any]) -> CodeProblem:
     tests = read_tests(row["input_output"])
     starter = row.get("starter_code") or ""
-    solutions = row.get("solutions") or []
     text = _text(row, "question", "prompt")
     return CodeProblem(
         text=f"{text}\n\nThe program begins so:\n{starter}" if str(starter).strip() else text,
-        public=tuple(tests[:1]),
+        public=tuple(test for test in tests if _is_shown(test, text)),
         hidden=tuple(tests),
-        solutions=tuple(json.loads(solutions) if isinstance(solutions, str) else solutions),
+        solutions=_programs(row.get("solutions")),
     )
+
+
+def _is_shown(test: Test, text: str) -> bool:
+    """Tell whether a text holds a test's input and, somewhere behind it, its output, as an example does."""
+    if not isinstance(test, StdioTest):
+        return False
+    words = f" {' '.join(text.split())} "
+    given, expected = (f" {' '.join(part.split())} " for part in (test.stdin, test.expected))
+    if not given.strip() or not expected.strip() or given not in words:
+        return False
+    return expected in words[words.index(given) + len(given) - 1 :]
+
+
+def _programs(value: Any) -> tuple[str, ...]:
+    """Return the programs of a cell: none, one, a list, or a list as JSON text.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, str):
+        value = [value]
+    if value and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise ValueError(f"its solutions are {str(value)[:80]!r}: write a list of programs")
+    return tuple(program for program in value or () if program.strip())
 
 
 def _code_contests(row: Mapping[str, Any]) -> CodeProblem:
@@ -151,12 +188,16 @@ def _code_contests(row: Mapping[str, Any]) -> CodeProblem:
     if not hidden:
         raise ValueError("it has no tests")
     known = row.get("solutions") or {}
-    programs = zip(known.get("language", ()), known.get("solution", ()), strict=True)
+    if isinstance(known, Mapping):
+        programs = zip(known.get("language", ()), known.get("solution", ()), strict=True)
+        solutions = tuple(program for language, program in programs if language == PYTHON3)
+    else:
+        solutions = _programs(known)
     return CodeProblem(
-        text=_text(row, "description"),
+        text=_text(row, "description", "prompt"),
         public=public,
         hidden=hidden,
-        solutions=tuple(program for language, program in programs if language == PYTHON3),
+        solutions=solutions,
     )
 
 
@@ -187,15 +228,20 @@ def _doctests(text: str) -> list[tuple[str, str]]:
 def _lines(text: str, name: str) -> list[tuple[str, str]]:
     found = []
     for line in text.splitlines():
-        start = line.find(f"{name}(")
-        if start < 0 or ">>>" in line or line.lstrip().startswith("def "):
+        if ">>>" in line or line.lstrip().startswith("def "):
             continue
-        for end in (i + 1 for i, sign in enumerate(line) if sign == ")" and i > start):
-            match = _SIGNS.match(line[end:])
-            if match and _parsed(line[start:end]) is not None:
-                found.append((line[start:end], match.group(1).strip()))
-                break
+        for start in (match.start() for match in re.finditer(rf"(?<![\w.]){re.escape(name)}\(", line)):
+            found += _call_at(line, start)
     return found
+
+
+def _call_at(line: str, start: int) -> list[tuple[str, str]]:
+    """Return the call that begins at a place of a line with what stands behind its sign; nothing without a sign."""
+    for end in (i + 1 for i, sign in enumerate(line) if sign == ")" and i > start):
+        match = _SIGNS.match(line[end:])
+        if match and _parsed(line[start:end]) is not None:
+            return [(line[start:end], match.group(1).strip())]
+    return []
 
 
 def _example(call: str, value: str, name: str) -> Test | None:
@@ -220,7 +266,7 @@ def _literal(text: str) -> Any:
     """Return the value that a text begins with; a full stop, a comment or a word may follow."""
     text = text.strip().removesuffix(".")
     for end in sorted({len(text), *(m.start() for m in re.finditer(r"[\s.#;]", text))}, reverse=True):
-        value = text[:end].strip()
+        value = text[:end].strip().rstrip(",;")  # "1, then": a comma ends the value and makes no tuple
         if re.match(r"\s*[-+*/%=]", text[end:]):  # 19 - 5 - 6 = 8
             continue
         try:
@@ -244,8 +290,3 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def names_of(tests: Sequence[Test]) -> list[str]:
-    """Return the functions that tests call by name, each once."""
-    return list(dict.fromkeys(test.name for test in tests if isinstance(test, CallTest)))

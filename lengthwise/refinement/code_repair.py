@@ -9,8 +9,8 @@ other and not to a decimal with the paper's.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lengthwise.records import Message, Prompt
 from lengthwise.refinement.code_problems import CodeProblem, describe_test
@@ -23,27 +23,17 @@ OPENING = "```python\n"
 
 _BAD, _FAILURE, _GOOD = "### Bad solution:", "### Execution failure:", "### Good solution:"
 _MAX_FEEDBACK = 400
-"""Characters of what an execution said."""
+"""Characters of a test, and of what an execution said of it."""
+_FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?=^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """A request for a program."""
-
-    prompt: Prompt
-    past: tuple[int, int] | None = None
-    """Where the last turn has the faulty program, its feedback and their headings, in characters; None without."""
-
-
-def request(problem: CodeProblem, program: str | None = None, feedback: str = "") -> Request:
+def request(problem: CodeProblem, program: str | None = None, feedback: str = "") -> Prompt:
     """Return the request for a program, or with a faulty `program` that for a better one."""
     asked = load_prompt("lengthwise.refinement", "code_task").render(task=problem.text.rstrip())
     if program is None:
-        return Request(prompt=(Message(role="user", content=asked),))
-    block = "\n".join([_BAD, commented(program), _FAILURE, commented(feedback)])
-    text = f"{asked}\n\n{block}\n{_GOOD}"
-    start = len(asked) + 2
-    return Request(prompt=(Message(role="user", content=text),), past=(start, start + len(block)))
+        return (Message(role="user", content=asked),)
+    parts = [f"{asked}\n", _BAD, commented(program), _FAILURE, commented(feedback), _GOOD]
+    return (Message(role="user", content="\n".join(parts)),)
 
 
 def commented(text: str) -> str:
@@ -56,31 +46,47 @@ def commented(text: str) -> str:
     return "\n".join(f"# {line}".rstrip() for line in text.strip("\n").splitlines())
 
 
-def program_of(reply: str, *, opened: bool) -> str | None:
+def program_of(reply: str, *, opened: bool, names: Sequence[str] = ()) -> str | None:
     r"""Return the program of a reply, None without one.
 
     Args:
         reply: what the model wrote.
         opened: whether it goes on from `OPENING`.
+        names: functions that the program should define, where they are known.
 
     Returns:
-        The first fenced block, also one that does not close; where there is no fence, a reply that is Python itself.
+        The first fenced block that defines one of the names, else the first one; it need not close. Where there is no
+        fence, a reply that is Python itself.
 
     Example:
         >>> program_of("x = 1\n```\nThis sets x.", opened=True), program_of("Sure!\n```py\nx = 2\n```", opened=False)
         ('x = 1', 'x = 2')
     """
-    if opened and not reply.lstrip().startswith("```"):
-        text = reply.partition("\n```")[0]
-        return text if text.strip() else None
-    fenced = re.search(r"```[ \t]*[A-Za-z0-9_+-]*[ \t]*\n(.*?)(?:\n```|\Z)", reply, re.DOTALL)
-    if fenced:
-        return fenced.group(1) if fenced.group(1).strip() else None
+    text = reply.replace("\r\n", "\n")
+    if opened and not text.lstrip().startswith("```"):
+        text = OPENING + text
+    blocks = [textwrap.dedent(block).rstrip("\n") for _, block in _FENCED.findall(text)]
+    if blocks:
+        defined = [
+            b for b in blocks if any(re.search(rf"\b(?:def|class) {re.escape(n)}\b", b) for n in names)
+        ]
+        found = (defined or blocks)[0]
+        return found if found.strip() else None
+    return text if is_python(text) and ("def " in text or "print" in text) else None
+
+
+def is_python(text: str) -> bool:
+    """Tell whether a text parses as a program.
+
+    Example:
+        >>> is_python("x = 1"), is_python("def f(:")
+        (True, False)
+    """
     try:
-        compile(reply, "reply", "exec")
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-    return reply if "def " in reply or "print" in reply else None
+        compile(text, "reply", "exec")
+    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def feedback_of(tests: Sequence[Test], results: Sequence[Result]) -> str | None:
@@ -102,5 +108,18 @@ def feedback_of(tests: Sequence[Test], results: Sequence[Result]) -> str | None:
             }.get(result.outcome, result.detail or result.outcome)
             if result.outcome == "failed" and result.actual is not None:
                 said = f"the output was {result.actual!r}"
-            return f"{describe_test(test)}\n{said}"[:_MAX_FEEDBACK]
+            return f"{shortened(describe_test(test))}\n{said[:_MAX_FEEDBACK]}"
     return None
+
+
+def shortened(text: str, length: int = _MAX_FEEDBACK) -> str:
+    """Return a text of at most `length` characters, with its middle left out where it is longer.
+
+    Example:
+        >>> shortened("a long story without an end", 15)
+        'a lon ... n end'
+    """
+    if len(text) <= length:
+        return text
+    half = (length - 5) // 2
+    return f"{text[: length - 5 - half].rstrip()} ... {text[-half:].lstrip()}"

@@ -12,24 +12,24 @@ from dataclasses import dataclass, replace
 
 from lengthwise.caller import Caller
 from lengthwise.degeneration import language
-from lengthwise.engines.base import Sampling
+from lengthwise.engines.base import ContextOverflow, Sampling
 from lengthwise.lengths import count_cjk_alpha
 from lengthwise.records import Completion, LengthTarget, Prompt, user
 from lengthwise.templates import load_prompt
 
 PACKAGE = "lengthwise.refinement"
-LEAST_ROOM = 64
-"""Tokens that the context must leave for a text; with less the rounds end."""
 CRITIQUE_TOKENS = 256
+"""Tokens of a critique, if nobody says otherwise; a model that thinks first needs more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revision:
-    """A text, and what was said of the one before."""
+    """What one round gave."""
 
-    text: Completion
+    text: Completion | None
+    """None where the context had no room for a text as long as the last one, or the critique was empty."""
     critique: Completion | None = None
-    """None of the first draft."""
+    """What was said of the text before; None of the first draft."""
 
 
 async def revisions(
@@ -40,17 +40,19 @@ async def revisions(
     rounds: int,
     target: LengthTarget | None = None,
     counted: bool = False,
+    critique_tokens: int = CRITIQUE_TOKENS,
     attempt: int = 0,
 ) -> AsyncIterator[Revision]:
-    """Yield the first draft, and then a revision a round; fewer where the context is full or a text is empty.
+    """Yield the first draft, and then a revision a round; the rounds end early where one gave no text.
 
     Args:
-        prompt: what is asked.
+        prompt: what is asked, its last turn the user's.
         caller: the model.
-        sampling: of drafts and revisions; critiques are of at most `CRITIQUE_TOKENS`.
+        sampling: of drafts and revisions; critiques are of at most `critique_tokens`.
         rounds: revisions after the draft.
         target: the length that was asked, where one was.
         counted: whether the requests state how long the text is.
+        critique_tokens: most tokens of a critique, a thinking part included.
         attempt: tells chains of one prompt apart.
 
     Raises:
@@ -60,23 +62,30 @@ async def revisions(
     yield Revision(text=text)
     request = prompt[-1].content
     for number in range(1, rounds + 1):
-        if text is None or not text.text.strip():
+        if not text.text.strip():
             return
         facts = length_facts(text.text, target) if counted else ""
-        asked = load_prompt(PACKAGE, "writing_critique").render(
-            request=request, text=text.text.strip(), facts=facts
-        )
-        limited = replace(sampling, max_tokens=CRITIQUE_TOKENS)
-        critique = await _written(user(asked), caller, limited, f"critique_{number}", attempt)
-        if critique is None:
+        shown = text.text.strip()
+        asked = load_prompt(PACKAGE, "writing_critique").render(request=request, text=shown, facts=facts)
+        limited = replace(sampling, max_tokens=critique_tokens)
+        try:
+            critique = await _written(user(asked), caller, limited, f"critique_{number}", attempt)
+        except ContextOverflow:
+            yield Revision(text=None)
             return
+        said = critique.text.strip()
         again = load_prompt(PACKAGE, "writing_revise").render(
-            request=request, text=text.text.strip(), critique=critique.text.strip(), facts=facts
+            request=request, text=shown, critique=said, facts=facts
         )
-        text = await _written((*prompt[:-1], *user(again)), caller, sampling, f"draft_{number}", attempt)
-        if text is None:
+        turns = (*prompt[:-1], *user(again))
+        try:
+            new = await _written(turns, caller, sampling, f"draft_{number}", attempt, text) if said else None
+        except ContextOverflow:
+            new = None
+        yield Revision(text=new, critique=critique)
+        if new is None:
             return
-        yield Revision(text=text, critique=critique)
+        text = new
 
 
 def length_facts(text: str, target: LengthTarget | None) -> str:
@@ -97,12 +106,21 @@ def length_facts(text: str, target: LengthTarget | None) -> str:
 
 
 async def _written(
-    prompt: Prompt, caller: Caller, sampling: Sampling, step: str, attempt: int
-) -> Completion | None:
-    """Return a reply; None where the context leaves no room for one."""
-    room = caller.context_length - caller.count_tokens(prompt)
-    if room < LEAST_ROOM and step != "draft_0":
-        return None
-    limited = replace(sampling, n=1, max_tokens=min(sampling.max_tokens or room, max(1, room)))
+    prompt: Prompt,
+    caller: Caller,
+    sampling: Sampling,
+    step: str,
+    attempt: int,
+    before: Completion | None = None,
+) -> Completion:
+    """Return a reply.
+
+    Raises:
+        ContextOverflow: there is less room than the text before has tokens: the context would cut the new one.
+    """
+    least = 1 if before is None else before.num_answer_tokens
+    if sampling.max_tokens is not None:
+        least = min(least, sampling.max_tokens)
+    limited = caller.with_room(prompt, replace(sampling, n=1), least=max(1, least))
     (reply,) = await caller(prompt, limited, step=step, attempt=attempt)
     return reply

@@ -206,7 +206,7 @@ def _rows(run: Run, colour: int, task: Task, measure: str) -> list[RoundRow]:
                 interval="" if is_first or low is None or high is None else interval(low, high, digits),
                 improved="" if is_first else whole(p["improved"]),
                 worsened="" if is_first else whole(p["worsened"]),
-                stops=p["round"] == curve["stops_after"],
+                stops=p["round"] == curve["stops_after"] and measure != INDEPENDENT,
             )
         )
     return rows

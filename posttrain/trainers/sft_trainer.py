@@ -46,7 +46,7 @@ class LengthSFTTrainer(LengthTrainer, SFTTrainer):
         """Return the rows, supervised tokens and share of padding of a batch; of joined rows, nothing."""
         if "attention_mask" not in inputs:
             return {}
-        facts = {
+        facts: dict[str, float] = {
             "rows_per_batch": len(inputs["input_ids"]),
             "supervised_tokens_per_batch": int((inputs["labels"] != NOT_SUPERVISED).sum()),
         }

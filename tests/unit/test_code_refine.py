@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_builders.code_refine import nearest_solution
 from data_builders.run import main as build_main
 from evals.run import main as eval_main
-from lengthwise.refinement.code_problems import examples_of, read_problem
+from lengthwise.refinement.code_problems import describe_test, examples_of, read_problem
 from lengthwise.refinement.code_repair import commented, feedback_of, program_of, request
 from lengthwise.refinement.rounds import plateau, round_gains
 from lengthwise.sandbox.code_tests import AssertTest, CallTest, Sandbox, StdioTest
@@ -89,8 +89,6 @@ def test_examples_in_the_lines_of_a_text(line: str, call: str):
     if "((1, 2))" in line:
         assert isinstance(test, CallTest) and list(test.args[0]) == [1, 2] and test.expected is True
     else:
-        from lengthwise.refinement.code_problems import describe_test
-
         assert describe_test(test) == call
 
 
@@ -100,6 +98,32 @@ def test_examples_in_the_lines_of_a_text(line: str, call: str):
 )
 def test_what_is_no_example(line: str):
     assert examples_of(line, "f") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "calls"),
+    [
+        ("If f(3) == 1, then f(4) == 2", ["f(3) should return 1", "f(4) should return 2"]),
+        ("my_f(2) == 3 but f(2) == 4", ["f(2) should return 4"]),
+        ("f(2) == 2, f(3) == (3, 4)", ["f(2) should return 2", "f(3) should return (3, 4)"]),
+    ],
+)
+def test_several_examples_in_a_line(line: str, calls: list[str]):
+    assert [describe_test(test) for test in examples_of(line, "f")] == calls
+
+
+@pytest.mark.parametrize("solutions", [{"a": 1}, [1], [["x"]]])
+def test_solutions_of_another_kind_are_refused_and_one_text_is_one_program(solutions):
+    row = {"prompt": "Write f.", "tests": ["assert f()"]}
+    assert read_problem({**row, "solutions": "def f(): return 1"}).solutions == ("def f(): return 1",)
+    with pytest.raises(ValueError, match="list of programs"):
+        read_problem({**row, "solutions": solutions})
+
+
+def test_public_tests_of_ours_are_not_taken_for_those_of_code_contests():
+    tests = {"inputs": ["1"], "outputs": ["2"]}
+    problem = read_problem({"prompt": "Q", "description": "D", "public_tests": tests, "tests": tests})
+    assert problem.text == "Q" and len(problem.public) == 1
 
 
 def test_a_row_that_is_no_problem_says_what_it_needs():
@@ -123,19 +147,14 @@ def test_every_shipped_task_is_solved_by_each_of_its_solutions():
 # --- the request ----------------------------------------------------------------------------------
 
 
-def test_a_request_marks_program_and_feedback_and_nothing_of_the_problem():
+def test_a_request_shows_problem_program_and_feedback_in_this_order():
     problem = read_problem(HUMANEVAL)
-    asked = request(problem, "def twice(n):\n    return n", "twice(2) should return 4\nfound 2")
-    text = asked.prompt[-1].content
-    assert asked.past is not None
-    past = text[slice(*asked.past)]
-    assert past.startswith(
-        "### Bad solution:\n# def twice(n):\n#     return n\n### Execution failure:\n# twice(2)"
+    (turn,) = request(problem, "def twice(n):\n    return n", "twice(2) should return 4\nfound 2")
+    plain = request(problem)[-1].content
+    assert turn.content == plain + (
+        "\n\n### Bad solution:\n# def twice(n):\n#     return n\n### Execution failure:\n# twice(2) should return 4\n"
+        "# found 2\n### Good solution:"
     )
-    assert past.endswith("# found 2") and problem.text.strip() not in past
-    assert text[: asked.past[0]].strip() == request(problem).prompt[-1].content.strip()
-    assert text.endswith("\n### Good solution:")
-    assert request(problem).past is None
 
 
 @given(st.text())
@@ -154,10 +173,14 @@ def test_every_line_of_a_comment_is_one(text: str):
         ("def f():\n    return 1", False, "def f():\n    return 1"),
         ("I cannot.", False, None),
         ("```\n\n```", False, None),
+        ("```python title='a'\r\nx = 1\r\n```", False, "x = 1"),
+        ("So:\n  ```{.python}\n  x = 1\n  ```", False, "x = 1"),
+        ("~~~\nx = 1\n~~~", False, "x = 1"),
+        ("```\ng(1)\n```\nwith\n```\ndef g(n):\n    return n\n```", False, "def g(n):\n    return n"),
     ],
 )
 def test_the_program_of_a_reply(reply: str, opened: bool, program: str | None):
-    assert program_of(reply, opened=opened) == program
+    assert program_of(reply, opened=opened, names=["g"]) == program
 
 
 def test_feedback_is_of_the_first_failure_and_none_where_nothing_failed():
@@ -174,7 +197,9 @@ def test_feedback_is_of_the_first_failure_and_none_where_nothing_failed():
         "for the input '2' the output should be '4'\nthe output was '5'"
     )
     assert "longer than 3 seconds" in str(feedback_of(tests, [result("timeout", seconds=3.0)]))
-    assert len(str(feedback_of(tests, [result("runtime", detail="x" * 9000)]))) == 400
+    long = StdioTest(stdin="1" * 9000, expected="2")
+    said = str(feedback_of([long], [result("runtime", detail="ValueError: no\n" + "x" * 9000)]))
+    assert len(said) < 900 and "ValueError: no" in said and "should be '2'" in said
 
 
 # --- rounds ---------------------------------------------------------------------------------------
@@ -273,7 +298,8 @@ def test_rows_of_programs_that_pass_and_of_ones_that_fail(tmp_path, solver):
     )
     assert never["kind"] == "repaired"
     asked = never["messages"][0]["content"]
-    assert "#     return n" in asked[slice(*never["past"])] and "found 1" in never["faulty"]["feedback"]
+    assert "### Bad solution:\n# # try 0\n# def f(n):\n#     return n\n" in asked
+    assert "found 1" in never["faulty"]["feedback"]
     assert never["messages"][-1]["content"] == "```python\ndef f(n):\n    return n + n\n```"
 
 
@@ -286,7 +312,7 @@ def test_the_first_phase_asks_no_model_and_a_problem_without_solution_is_refused
     method = json.dumps({"name": "code_refine", "phase": "solve"})
     assert build_main([f"--builder={method}", f"--data={data}", f"--output_dir={folder}"]) == 0
     (row,) = read(folder / "data.jsonl")
-    assert row["kind"] == "solution" and row["past"] is None
+    assert row["kind"] == "solution"
     reasons = {row["id"]: row["reason"] for row in read(folder / "dropped.jsonl")}
     assert reasons == {"bare": "input: no solution", "no": "input: no problem"}
 
@@ -345,9 +371,17 @@ def test_each_round_is_judged_by_the_hidden_tests(tmp_path, solver):
     # Independent tries are each a first one, which these solvers get wrong.
     assert found["independent,none"] == 0.25
     never = rows["never"]
-    assert sum(attempt["kind"] == "independent" for attempt in never["attempts"]) == 3
+    # Tries are made until one passes what is visible, however soon the chain was done.
+    tries = {k: sum(a["kind"] == "independent" for a in row["attempts"]) for k, row in rows.items()}
+    assert tries == {"right": 0, "second": 3, "third": 3, "never": 3}
     spent = [attempt["num_tokens"] for attempt in never["attempts"] if attempt["kind"] in ("draft", "final")]
-    assert never["num_tokens"] == sum(spent) == never["metrics"]["tokens_round_3"]
+    assert (
+        never["total_tokens"]
+        == sum(spent)
+        == never["metrics"]["tokens_round_3"]
+        == never["metrics"]["num_tokens"]
+    )
+    assert never["counts"]["tokens"] == never["num_tokens"] == spent[-1]
 
 
 def test_a_program_that_was_right_can_be_made_wrong(tmp_path, solver):
@@ -383,6 +417,41 @@ def test_saved_replies_are_scored_again_with_all_their_rounds(tmp_path, solver):
     found = {row["id"]: row for row in read(next(again.glob("samples_*.jsonl")))}
     for name, row in rows.items():
         assert found[name]["metrics"] == row["metrics"] and found[name]["attempts"] == row["attempts"]
+
+
+def test_chains_of_other_options_are_not_scored_as_ones_of_these(tmp_path, solver):
+    evaluate(tmp_path, solver, "second", max_rounds=1)
+    folder, again = next(tmp_path.glob("eval_*")), tmp_path / "again"
+    task = {"name": "code_refine", "allow_code_execution": True, "data": str(tmp_path / "problems.jsonl")}
+    tasks = json.dumps([{**task, "max_rounds": 2}])
+    assert eval_main([f"--rescore={folder}", f"--tasks={tasks}", f"--output_dir={again}"]) == 0
+    (row,) = read(next(again.glob("samples_*.jsonl")))
+    assert "refined" not in row["metrics"] and "other options" in row["unscored"]["refined"]
+
+
+def test_a_sandbox_that_fails_passes_nobody(tmp_path, solver, monkeypatch):
+    run = Sandbox.run
+
+    def failing(self: Sandbox, program: str | None, tests: Any, **more: Any) -> list[Result]:
+        visible = any(isinstance(test, CallTest) and list(test.args) == [1] for test in tests)
+        broken = Result(outcome="sandbox_error", isolation="process")
+        return [broken] if visible else run(self, program, tests, **more)
+
+    monkeypatch.setattr(Sandbox, "run", failing)
+    rows, results = evaluate(tmp_path, solver, "right", max_rounds=1)
+    assert (
+        rows["right"]["unscored"]["refined"] == "the sandbox failed"
+        and "refined" not in rows["right"]["metrics"]
+    )
+    assert rows["right"]["metrics"]["tokens_round_1"] > 0  # what it cost is known all the same
+    assert results["counts"]["code_refine"]["unscored"] == 1
+
+
+def test_a_full_context_ends_a_chain_and_cuts_no_program(tmp_path, solver):
+    engine = json.dumps({**json.loads(solver), "context_length": 100})
+    rows, _ = evaluate(tmp_path, engine, "never", max_rounds=3, equal_budget=False)
+    assert rows["never"]["metrics"]["ended_early"] == 1 and rows["never"]["metrics"]["rounds_used"] < 3
+    assert rows["never"]["finish_reason"] == "stop"
 
 
 def test_wrong_options_are_refused(tmp_path, solver, capsys):

@@ -41,6 +41,9 @@ def reply(prompt, sampling, draw):
         same = "yes" if lacks == extra == "none" else "no"
         return json.dumps({"missing": lacks, "extra": extra, "contradictory": "none", "equivalent": same})
     kind, hints = re.search(r"kind: (\w+)", asked)[1], asked.count("\n- ")
+    if kind == "broken":
+        good = "KIND = 'right'\nHINTS = 0\ndef f(n):\n    return 2 * n"
+        return good if hints else '"It doubles."\ndef f(n: return 2 *'
     good = kind in ("right", "mute") or (kind == "second" and hints >= 1) or (kind == "worse" and hints == 0)
     program = f"# a comment\ndef f(n):\n    return {'2 *' if good else ''} n"
     return f"KIND = '{kind}'\nHINTS = {hints}\n{program}\n```"
@@ -113,9 +116,26 @@ def test_tokens_and_calls_of_a_chain_are_all_counted(tmp_path, engine):
     rows, _ = evaluate(tmp_path, engine, "second")
     row = rows["second"]
     assert row["metrics"]["num_calls"] == 6  # two programs, each described and compared
-    assert row["num_tokens"] == sum(attempt["num_tokens"] for attempt in row["attempts"])
-    assert 0 < row["metrics"]["tokens_round_0"] < row["metrics"]["tokens_round_1"] < row["num_tokens"]
-    assert row["metrics"]["tokens_round_2"] == row["metrics"]["tokens_round_1"]
+    assert row["total_tokens"] == sum(attempt["num_tokens"] for attempt in row["attempts"])
+    first = [attempt["num_tokens"] for attempt in row["attempts"][:3]]  # program, description, comparison
+    assert row["metrics"]["tokens_round_0"] == sum(first) and all(first)
+    assert row["metrics"]["tokens_round_1"] == row["metrics"]["tokens_round_2"] == row["total_tokens"]
+    assert row["metrics"]["num_tokens"] == row["total_tokens"] > row["num_tokens"]
+
+
+def test_a_program_that_is_none_is_not_read_back_and_gets_a_hint(tmp_path, engine):
+    rows, _ = evaluate(tmp_path, engine, "broken", max_cycles=1)
+    row = rows["broken"]
+    assert [a["kind"] for a in row["attempts"]][:2] == ["draft", "draft"] and row["metrics"]["first"] == 0
+    said = next(tmp_path.glob("cycler*.prompts")).read_text()
+    assert "no valid Python" in said and "say what task it solves" not in said.partition("no valid Python")[0]
+
+
+def test_a_description_that_was_cut_is_compared_with_nothing(tmp_path, engine):
+    rows, _ = evaluate(tmp_path, engine, "never", max_description_tokens=2)
+    notes = [a["note"] for a in rows["never"]["attempts"] if a["kind"] == "comparison"]
+    assert [note["fault"] for note in notes] == ["description cut"]
+    assert "passed_if_equivalent" not in rows["never"]["metrics"]
 
 
 def test_no_test_is_in_any_prompt(tmp_path, engine):
@@ -128,12 +148,21 @@ def test_the_reader_sees_no_comment_and_no_docstring():
     program = 'def f(n):\n    """Twice n."""\n    # doubling\n    return 2 * n'
     assert bare_program(program) == "def f(n):\n    return 2 * n"
     assert bare_program('class A:\n    "Only words."') == "class A:\n    pass"
-    assert bare_program("def f(:\n    # why\n    x = 1") == "def f(:\n    x = 1"
+    twice = 'def f(n):\n    """Twice n."""\n    "more"\n    return 2 * n'
+    assert bare_program(twice) == "def f(n):\n    return 2 * n"
+
+
+@pytest.mark.parametrize(
+    "program", ['def f(n):\n    """Twice n."""\n    return 2 * (', "x = 1" + " + 1" * 5000]
+)
+def test_what_cannot_be_parsed_is_not_described_by_its_docstring(program: str):
+    assert bare_program(program) is None
 
 
 @given(st.text())
-def test_any_text_has_a_bare_form(text: str):
-    assert isinstance(bare_program(text), str)
+def test_no_text_breaks_the_reader(text: str):
+    bare = bare_program(text)
+    assert bare is None or '"""' not in bare
 
 
 def test_a_yes_beside_a_named_difference_is_no():
@@ -172,6 +201,8 @@ def test_the_filter_keeps_what_reads_as_asked(tmp_path, engine):
         }
         for kind in ("right", "never", "mute")
     ]
+    turns = [rows[0]["messages"][0], {"role": "assistant", "content": "```python\ndef f(:\n```"}]
+    rows.append({"id": "broken", "messages": turns})
     rows.append(
         {"id": "prose", "messages": [rows[0]["messages"][0], {"role": "assistant", "content": "No."}]}
     )
@@ -185,4 +216,5 @@ def test_the_filter_keeps_what_reads_as_asked(tmp_path, engine):
     reasons = {row["id"]: row["reason"] for row in read(folder / "dropped.jsonl")}
     assert reasons == {
         "never": "reads otherwise", "mute": "judge: no verdict", "prose": "input: no program",
+        "broken": "input: no Python",
     }  # fmt: skip

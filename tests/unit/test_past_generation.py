@@ -31,7 +31,7 @@ def rows(folder: Path, number: int = 4) -> Path:
             request(problem, f"def f(n):\n    return n + {i}", f"f({i}) is wrong") if i else request(problem)
         )
         turns = [
-            *(m.to_dict() for m in asked.prompt),
+            *(m.to_dict() for m in asked),
             {"role": "assistant", "content": f"def f(n): return {i}"},
         ]
         found.append({"id": str(i), "messages": turns})
@@ -73,11 +73,12 @@ def test_only_the_draft_and_its_feedback_may_be_hidden(tmp_path):
     assert prepared(tmp_path / "other", None)[0].to_dataset().column_names == ["input_ids", "labels"]
 
 
-def test_the_span_is_the_last_one_before_the_answer():
+def test_a_draft_may_quote_the_marks():
     masking = PastGeneration(frac=0.1, start="BAD", end="GOOD")
-    text = "BAD a GOOD b BAD c GOOD answer BAD d GOOD"
-    assert masking.span(text, text.index("answer")) == (13, 19)
-    assert masking.span("BAD without end", 15) is None and masking.span("GOOD before BAD", 15) is None
+    text = "task\nBAD a\n# BAD b\n# GOOD c\nGOOD\nanswer\nBAD d\nGOOD"
+    span = masking.span(text, text.index("answer"))
+    assert span is not None and text[slice(*span)] == "BAD a\n# BAD b\n# GOOD c\n"
+    assert masking.span("x\nBAD without end", 15) is None and masking.span("x\nGOOD\nBAD", 11) is None
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 400))
@@ -102,6 +103,7 @@ def test_the_share_hidden_is_the_probability_and_epochs_differ():
         ({"past_generation_masking": {"frac": 1.5}}, "between 0 and 1"),
         ({"past_generation_masking": {"frac": 0.1, "start": " "}}, "start is empty"),
         ({"past_generation_masking": {"frac": 0.1}, "packing": True}, "packing"),
+        ({"past_generation_masking": {"frac": 0.1}, "dataloader_persistent_workers": True}, "persistent"),
         ({"past_generation_masking": {"frac": 0.1}, "padding_free": True}, "padding_free"),
         (
             {
@@ -191,11 +193,10 @@ def test_a_training_hides_tokens_anew_each_epoch_and_none_when_it_evaluates(tmp_
     assert any("hidden_frac" in entry for entry in logged)
 
 
-def test_without_drafts_it_changes_nothing(tmp_path, monkeypatch):
-    masked = train(tmp_path, "masked", past_generation_masking={"frac": 0.9, "start": "NO SUCH MARK"})
-    plain = train(tmp_path, "plain", model_init_kwargs={"attn_implementation": "sdpa"})
-    weights = [(run / "model.safetensors").read_bytes() for run in (masked, plain)]
-    assert weights[0] == weights[1]
+def test_rows_without_any_draft_are_refused(tmp_path, capsys):
+    with pytest.raises(AssertionError):
+        train(tmp_path, "run", past_generation_masking={"frac": 0.9, "start": "NO SUCH MARK"})
+    assert "none of 4 rows has a line that begins with 'NO SUCH MARK'" in capsys.readouterr().err
 
 
 def test_masks_are_kept_by_the_attention(tmp_path):

@@ -87,8 +87,10 @@ def test_tokens_hold_critiques_and_independent_drafts_are_what_they_pay_for(tmp_
     row = rows["grows"]
     chain = [a for a in row["attempts"] if a["kind"] != "independent"]
     assert [a["kind"] for a in chain] == ["draft", "critique", "draft", "critique", "draft"]
-    assert row["num_tokens"] == sum(a["num_tokens"] for a in chain) == row["metrics"]["tokens_round_2"]
-    assert sum(a["kind"] == "independent" for a in row["attempts"]) >= 1
+    assert row["total_tokens"] == sum(a["num_tokens"] for a in chain) == row["metrics"]["tokens_round_2"]
+    # Ten tokens a draft: as many are begun as the chain's tokens pay for.
+    begun = sum(a["kind"] == "independent" for a in row["attempts"])
+    assert begun == min(8, -(-(row["total_tokens"] - 10) // 10))
     # Ten words are all that an independent draft ever has here.
     assert [row["metrics"][f"independent_round_{k}"] for k in range(3)] == [0.0, 0.0, 0.0]
     assert [
@@ -102,9 +104,31 @@ def test_tokens_hold_critiques_and_independent_drafts_are_what_they_pay_for(tmp_
 
 @pytest.mark.parametrize("counted", [False, True])
 def test_what_is_counted_is_said_only_where_asked(tmp_path, engine, counted):
-    evaluate(tmp_path, engine, "grows", counted=counted, rounds=1, equal_budget=False)
+    evaluate(tmp_path, engine, "grows", counted=counted, rounds=1, max_independent=0)
     said = next(tmp_path.glob("writer*.prompts")).read_text()
     assert said.count("The text has 10 words; about 30 words were asked.") == (2 if counted else 0)
+
+
+def test_greedy_drafts_are_all_one_so_that_none_is_made_beside_a_chain(tmp_path, engine):
+    rows, results = evaluate(tmp_path, engine, "grows", sampling={"temperature": 0})
+    assert not any(a["kind"] == "independent" for a in rows["grows"]["attempts"])
+    assert "independent" not in results["rounds"]["writing_refine_longbench_write"]
+
+
+def test_a_full_context_ends_the_rounds_and_cuts_no_text(tmp_path, engine):
+    small = json.dumps({**json.loads(engine), "context_length": 160})
+    rows, _ = evaluate(tmp_path, small, "grows", rounds=6, max_independent=0)
+    row = rows["grows"]
+    drafts = [a for a in row["attempts"] if a["kind"] == "draft"]
+    assert row["metrics"]["ended_early"] == 1 and 1 < len(drafts) < 7
+    assert all(draft["finish_reason"] == "stop" for draft in drafts)
+
+
+def test_replies_that_the_task_opens_are_not_revised(tmp_path, engine, capsys):
+    task = {"name": "writing_refine", "task": "tlg", "options": {"mlt": "given"}}
+    arguments = [f"--tasks={json.dumps([task])}", "--model=m", f"--engine={engine}"]
+    assert eval_main([*arguments, f"--output_dir={tmp_path / 'run'}"]) == 2
+    assert "itself opens" in capsys.readouterr().err
 
 
 def test_facts_of_each_kind_of_length():
@@ -121,8 +145,10 @@ def test_facts_of_each_kind_of_length():
     ("options", "said"),
     [
         ({"rounds": 0}, "at least 1"),
-        ({"task": "code_refine"}, "in a way of its own"),
-        ({"task": "tlg", "options": {"nonsense": 1}}, "no option 'nonsense'"),
+        ({"task": "code_refine"}, "more than score one text"),
+        ({"task": "golden_thread"}, "more than score one text"),
+        ({"task": "gsm8k"}, "more than score one text"),
+        ({"task": "longen", "options": {"nonsense": 1}}, "no option 'nonsense'"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, engine, capsys, options, said):
