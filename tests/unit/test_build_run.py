@@ -107,6 +107,26 @@ def test_duplicates_are_rejected_and_ids_made_unique(tmp_path):
     assert (counts["duplicate_prompts"], counts["renamed_ids"]) == (1, 1)
 
 
+def test_several_rows_of_a_prompt_have_chances_of_their_own_and_its_refusal(tmp_path):
+    first = {"id": "1", "prompt": "Write about 300 words on bread."}
+    data = prompts(tmp_path / "p.jsonl", first, {"id": "1", "prompt": "Write on salt."}, {**first, "id": "2"})
+    run = tmp_path / "run"
+    assert build(run, data, "--rows_per_prompt", "2") == 0
+    kept = {row["id"]: row for row in rows(run / "data.jsonl")}
+    assert list(kept) == ["1", "1#3", "1#2", "1#2#2"]  # the second row of id 1 is 1#2 already
+    seeds = [{call["seed"] for call in kept[name]["calls"]} for name in ("1", "1#3")]
+    assert not seeds[0] & seeds[1]
+    dropped = {row["id"]: row["reason"] for row in rows(run / "dropped.jsonl")}
+    assert dropped == {"2": "duplicate prompt", "2#2": "duplicate prompt"}
+    assert manifest(run)["counts"]["inputs"] == 6
+
+
+def test_rows_that_have_their_answers_are_not_made_several_times(tmp_path, capsys):
+    data = prompts(tmp_path / "p.jsonl", {"prompt": "Hi", "completion": "Hello."})
+    assert build(tmp_path / "run", data, "--builder.name=consistent_code", "--rows_per_prompt=2") == 2
+    assert "rows_per_prompt is 2" in capsys.readouterr().err
+
+
 def test_a_killed_run_goes_on_and_repeats_no_call(tmp_path, data, monkeypatch, capsys):
     (tmp_path / "flaky_script.py").write_text(FLAKY)
     monkeypatch.syspath_prepend(str(tmp_path))
