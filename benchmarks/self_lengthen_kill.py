@@ -24,8 +24,12 @@ from typing import Any
 from lengthwise.yaml_source import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALLER = {"num_instructions": 16, "extension": {"micro_iterations": 1, "min_growth": 1.0}}
-"""What the rounds have less of than the config says: kills are to fall into every step, not into one long one."""
+SMALLER = {
+    "sampling": {"max_tokens": 320, "tries": 4},
+    "extension": {"micro_iterations": 1, "min_growth": 1.0, "max_tokens": 640},
+}
+"""What the rounds have less of than the config says: kills are to fall into every step, not into one long one. Short
+answers, too, so that extensions of them fit, and a round has a pair to train on."""
 
 
 def arguments() -> argparse.Namespace:
