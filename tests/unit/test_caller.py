@@ -124,6 +124,7 @@ def test_calls_say_what_was_asked_and_how_it_ended(journal):
             "finish_reasons": ["length", "length"],
             "prompt_tokens": 4,  # once, not for each of the two
             "completion_tokens": 14,
+            "num_tokens": 14,
         }
     ]
     assert handle.meter.usage == Usage(prompt_tokens=4, completion_tokens=14)
