@@ -25,28 +25,25 @@ are run in `lengthwise.sandbox`, which has to be allowed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from evals.base import Metric, Score
-from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of, write_program
+from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of
+from evals.repair_chain import SANDBOX_FAILED, Chain, RepairOptions, chosen_of
 from evals.rounds import curve_metrics, running_sums, share, token_round
 from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
-from lengthwise.engines.base import ContextOverflow, Sampling
+from lengthwise.engines.base import Sampling
 from lengthwise.records import Attempt, Completion, Prompt, Sample
-from lengthwise.refinement.code_problems import CodeProblem
-from lengthwise.refinement.code_repair import feedback_of, program_of, request
-from lengthwise.sandbox.code_tests import Sandbox, Test, shared_sandbox
-from lengthwise.sandbox.outcomes import Isolation, Limits, Result
+from lengthwise.refinement.code_repair import program_of, request
+from lengthwise.sandbox.code_tests import Sandbox, shared_sandbox
+from lengthwise.sandbox.outcomes import Isolation, Limits
 
 METRICS: tuple[Metric, ...] = ()
 """They depend on the number of rounds: see `configured`."""
-
-SANDBOX_FAILED = "the sandbox failed"
 
 SAMPLING = Sampling(temperature=0.2, top_p=0.95, max_tokens=512)
 """Of first programs; the paper's, but for its 256 tokens, which many programs with their signature exceed."""
@@ -56,10 +53,7 @@ SAMPLING = Sampling(temperature=0.2, top_p=0.95, max_tokens=512)
 class CodeRefine:
     """The task with its options."""
 
-    max_rounds: int
-    feedback: Literal["public", "hidden"]
-    refine_temperature: float
-    equal_budget: bool
+    options: RepairOptions
     sandbox: Sandbox
     METRICS: tuple[Metric, ...]
     LABEL: str = "code_refine"
@@ -90,7 +84,8 @@ class CodeRefine:
         """
         chains = [
             Chain(
-                task=self,
+                options=self.options,
+                sandbox=self.sandbox,
                 problem=problem_of(sample),
                 caller=caller,
                 sampling=replace(sampling, n=1),
@@ -125,7 +120,7 @@ class CodeRefine:
         metrics = {
             "rounds_used": float(len(drafts)),
             "ended_early": float(end is not None and end.note.get("ended") == CONTEXT_FULL),
-            **curve_metrics("tokens", running_sums(spent), self.max_rounds),
+            **curve_metrics("tokens", running_sums(spent), self.options.max_rounds),
         }
         notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
         slices = {"first_outcome": outcomes[0], "last_outcome": outcomes[-1]}
@@ -137,13 +132,13 @@ class CodeRefine:
             "one_time": float(bool(solved[0])),
             "refined": float(bool(solved[-1])),
             "regressed": float(bool(solved[0] and not solved[-1])),
-            **curve_metrics("passed", solved, self.max_rounds),
+            **curve_metrics("passed", solved, self.options.max_rounds),
         }
-        if self.equal_budget:
-            chosen = [solved[0], *(_chosen(alone, tries, k) for k in range(1, len(alone) + 1))]
+        if self.options.equal_budget:
+            chosen = [solved[0], *(chosen_of(alone, tries, k) for k in range(1, len(alone) + 1))]
             costs = running_sums([spent[0], *(a.num_tokens for a in alone)])
-            metrics |= curve_metrics("independent", chosen, self.max_rounds)
-            metrics |= curve_metrics("independent_tokens", costs, self.max_rounds)
+            metrics |= curve_metrics("independent", chosen, self.options.max_rounds)
+            metrics |= curve_metrics("independent_tokens", costs, self.options.max_rounds)
             metrics["independent"] = float(bool(chosen[-1]))
         return Score(metrics=metrics, answer=programs[-1], notes=notes, slices=slices)
 
@@ -151,104 +146,13 @@ class CodeRefine:
         """Return why a chain has no verdict; None where it has one."""
         if None in verdicts or (end is not None and end.note.get("ended") == SANDBOX_FAILED):
             return SANDBOX_FAILED
-        if end is not None and end.note.get("options") != self.options:
+        if end is not None and end.note.get("options") != asdict(self.options):
             return f"written under other options: {end.note.get('options')}"
         return None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What decides how a chain goes; kept with it, so that it is not scored as another."""
-        names = ("max_rounds", "feedback", "refine_temperature", "equal_budget")
-        return {name: getattr(self, name) for name in names}
 
     def slices(self, sample: Sample) -> dict[str, str]:
         """Return whether there are visible tests."""
         return {"visible_tests": "yes" if problem_of(sample).public else "no"}
-
-    def seen(self, problem: CodeProblem) -> tuple[Test, ...]:
-        """Return the tests that the solver is told of."""
-        return problem.public if self.feedback == "public" else problem.hidden
-
-
-@dataclass(kw_only=True)
-class Chain:
-    """One problem's programs, one after another."""
-
-    task: CodeRefine
-    problem: CodeProblem
-    caller: Caller
-    sampling: Sampling
-    number: int
-
-    async def completion(self) -> Completion:
-        """Write, test, write again; then as many tries that know nothing of each other."""
-        reply = first = await self._write(request(self.problem), self.sampling, "round_0")
-        drafts: list[Attempt] = []
-        feedback, ended = await self._told(reply)
-        fails = feedback is not None
-        while feedback is not None and len(drafts) < self.task.max_rounds:
-            prompt = request(self.problem, self._program(reply) or "", feedback)
-            try:
-                better = await self._write(prompt, self._warmer, f"round_{len(drafts) + 1}", before=reply)
-            except ContextOverflow:
-                ended = CONTEXT_FULL
-                break
-            drafts.append(Attempt.of("draft", reply, {"feedback": feedback}))
-            reply = better
-            feedback, ended = await self._told(reply)
-        alone = await self._independent(first) if fails and self.task.equal_budget else []
-        note = {"opened": self._opened, "ended": ended, "options": self.task.options}
-        end = replace(Attempt.of("final", reply, note), text="", reasoning=None)
-        tokens = sum(draft.num_tokens for draft in drafts) + reply.num_tokens
-        return replace(reply, attempts=(*drafts, end, *alone), total_tokens=tokens)
-
-    @property
-    def _opened(self) -> bool:
-        return self.caller.capabilities.prefill
-
-    @property
-    def _warmer(self) -> Sampling:
-        return replace(self.sampling, temperature=self.task.refine_temperature)
-
-    async def _write(
-        self, prompt: Prompt, sampling: Sampling, step: str, before: Completion | None = None
-    ) -> Completion:
-        return await write_program(
-            self.caller, prompt, sampling, step=step, attempt=self.number, before=before
-        )
-
-    def _program(self, reply: Completion) -> str | None:
-        return program_of(reply.text, opened=self._opened, names=self.problem.names)
-
-    async def _told(self, reply: Completion) -> tuple[str | None, str | None]:
-        """Return what the visible tests say of a reply, None where they pass; and whether the sandbox failed."""
-        tests = self.task.seen(self.problem)
-        program = self._program(reply)
-        whole = None if program is None else self.problem.whole(program)
-        running = self.task.sandbox.submit(whole, tests, stop_at_failure=True)
-        results: Sequence[Result] = await asyncio.wrap_future(running)
-        feedback = feedback_of(tests, results)
-        failed = feedback is None and any(result.passed is None for result in results)
-        return feedback, SANDBOX_FAILED if failed else None
-
-    async def _independent(self, first: Completion) -> list[Attempt]:
-        """Return new tries until one passes the visible tests, as many at most as there may be refinements."""
-        found: list[Attempt] = []
-        for k in range(1, self.task.max_rounds + 1):
-            reply = await self._write(request(self.problem), self._warmer, f"independent_{k}")
-            feedback, _ = await self._told(reply)
-            found.append(Attempt.of("independent", reply, {"passed_visible_tests": feedback is None}))
-            if feedback is None:
-                break
-        return found
-
-
-def _chosen(alone: Sequence[Attempt], verdicts: Sequence[bool | None], number: int) -> bool | None:
-    """Return the verdict on what one would take of `number` tries: the one that passes what one sees, else the last."""
-    for attempt, verdict in zip(alone[:number], verdicts, strict=False):
-        if attempt.note["passed_visible_tests"]:
-            return verdict
-    return verdicts[number - 1]
 
 
 def configured(
@@ -280,10 +184,12 @@ def configured(
         raise ConfigError(f"tasks: code_refine.max_rounds is {max_rounds}: it must be at least 0")
     limits = Limits(seconds=test_seconds)
     return CodeRefine(
-        max_rounds=max_rounds,
-        feedback=feedback,
-        refine_temperature=refine_temperature,
-        equal_budget=equal_budget,
+        options=RepairOptions(
+            max_rounds=max_rounds,
+            feedback=feedback,
+            refine_temperature=refine_temperature,
+            equal_budget=equal_budget,
+        ),
         sandbox=shared_sandbox(allow_code_execution, require_isolation, limits),
         METRICS=_metrics(max_rounds, equal_budget),
     )

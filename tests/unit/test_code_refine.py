@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from data_builders.code_refine import nearest_solution
 from data_builders.run import main as build_main
 from evals.run import main as eval_main
-from lengthwise.refinement.code_problems import describe_test, examples_of, read_problem
+from lengthwise.refinement.code_examples import examples_of
+from lengthwise.refinement.code_problems import describe_test, read_problem
 from lengthwise.refinement.code_repair import commented, feedback_of, program_of, request
 from lengthwise.refinement.rounds import plateau, round_gains
 from lengthwise.sandbox.code_tests import AssertTest, CallTest, Sandbox, StdioTest
@@ -56,13 +57,10 @@ def test_mbpp_shows_its_first_test_only():
 
 
 def test_apps_and_code_contests_are_read():
-    apps = read_problem(
-        {
-            "question": "Q",
-            "input_output": '{"inputs": ["1", "2"], "outputs": ["1", "4"]}',
-            "solutions": '["s"]',
-        }
-    )
+    tests = '{"inputs": ["1", "2"], "outputs": ["1", "4"]}'
+    apps = read_problem({"question": "For 1 print 1.", "input_output": tests, "solutions": '["s"]'})
+    assert apps.public == () and apps.solutions == ("s",)  # "1." is no output that is shown
+    apps = read_problem({"question": "Input\n1\nOutput\n1\n", "input_output": tests})
     assert apps.public == (StdioTest(stdin="1", expected="1"),) and len(apps.hidden) == 2
     contest = read_problem(
         {
