@@ -42,7 +42,8 @@ def test_humaneval_has_its_examples_as_public_tests_and_its_check_as_the_hidden_
     problem = read_problem(HUMANEVAL)
     assert problem.public == (CallTest(name="twice", args=[2], expected=4),)
     assert [type(test) for test in problem.hidden] == [AssertTest]
-    assert problem.preamble == "import math\n\n\n"
+    assert problem.preamble == "import math\n\n\n" and problem.names == ["twice"]
+    assert problem.solutions[0].startswith("import math")  # a whole program, as the request asks
     assert (
         Sandbox(allow_code_execution=True).run(problem.whole(problem.solutions[0]), problem.hidden)[0].passed
     )
