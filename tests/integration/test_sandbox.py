@@ -34,8 +34,16 @@ def rungs(*names: str):
     )  # fmt: skip
 
 
-def leftovers() -> list[str]:
-    return [entry for entry in os.listdir(tempfile.gettempdir()) if entry.startswith("lengthwise_sandbox_")]
+def folders() -> set[str]:
+    return {entry for entry in os.listdir(tempfile.gettempdir()) if entry.startswith("lengthwise_sandbox_")}
+
+
+BEFORE = folders()
+"""Of runs that were killed as a whole, before these tests."""
+
+
+def leftovers() -> set[str]:
+    return folders() - BEFORE
 
 
 HARM = {
