@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.engines.base import Sampling
 from lengthwise.records import Completion, Message, Prompt, Sample, sample_id
@@ -20,6 +21,26 @@ _OPENING_TOKENS = 8
 """More than `OPENING` has in any tokenizer."""
 _LEAST_TOKENS = 64
 """Tokens of a short program: with less room none is asked for."""
+
+
+@dataclass(kw_only=True)
+class ProgramTask:
+    """Where such a task has its problems from, and how it asks for the first program."""
+
+    DATA_FILE: str = "humaneval.jsonl"
+    HUB: str = "openai/openai_humaneval:test"
+
+    def load(self, source: str | None, *, draw_seed: int = 0) -> list[Entry]:
+        """Return the problem of each row; `draw_seed` is not used.
+
+        Raises:
+            ConfigError: the data is not there, or the whole of it is unreadable.
+        """
+        return read_samples(source, code_sample)
+
+    def prompt(self, sample: Sample) -> Prompt:
+        """Return the request for the first program."""
+        return request(problem_of(sample))
 
 
 def code_sample(row: Mapping[str, Any]) -> Sample:

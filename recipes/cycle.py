@@ -19,8 +19,8 @@ from lengthwise.job import job, run_main
 from lengthwise.report import main as report
 
 
-def main() -> int:
-    """Build both phases, train twice, evaluate three models, report."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "--eval_data", type=Path, required=True, help="problems to evaluate on, such as humaneval.jsonl"
@@ -44,6 +44,12 @@ def main() -> int:
     args = parser.parse_args()
     if not args.allow_code_execution:
         parser.error("programs that models wrote would be run: say so with --allow_code_execution")
+    return args
+
+
+def main() -> int:
+    """Build both phases, train twice, evaluate three models, report."""
+    args = arguments()
 
     def build(phase: str) -> Any:
         method = {"name": "code_refine", "phase": phase, "max_tokens": args.max_tokens}

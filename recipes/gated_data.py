@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.run_results import open_results
+from lengthwise.config import ConfigError
 from lengthwise.job import job, run_main
 from lengthwise.run_dir import RunDir, write_rows
 from lengthwise.statistics import mean_interval
@@ -100,8 +101,8 @@ def difference(sides: Mapping[str, Sequence[RunDir]], one: str, other: str) -> d
     }
 
 
-def main() -> int:
-    """Sample, gate, train both sides on each seed, evaluate, compare."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "--data", type=Path, required=True, help="JSON list in Alpaca form; its answers are not used"
@@ -116,32 +117,56 @@ def main() -> int:
     args = parser.parse_args()
     if not args.data.is_file():
         parser.error(f"--data {args.data} is no file")
+    return args
+
+
+def answers(args: argparse.Namespace, name: str, model: str | Path, data: Path, **options: Any) -> RunDir:
+    """Ask a model the prompts of a file."""
+    return job(
+        "eval",
+        "configs/evals/demo.yaml",
+        model=model,
+        tasks=[{"name": TASK, "data": str(data)}],
+        sampling={"max_tokens": args.max_tokens},
+        output_dir=args.output_dir / name,
+        reuse=True,
+        **options,
+    )
+
+
+def trained(args: argparse.Namespace, side: str, seed: int, rows: Sequence[dict[str, Any]]) -> Path:
+    """Train an adapter on rows, and return its folder."""
+    print(f"seed {seed} {side}: {len(rows)} rows, {sum(r['num_tokens'] for r in rows)} tokens", flush=True)
+    return job(
+        "sft",
+        "configs/sft/demo.yaml",
+        model=args.model,
+        data=write_rows(args.output_dir / f"{side}_{seed}.jsonl", map(conversation, rows)),
+        seed=seed,
+        num_train_epochs=2,
+        per_device_train_batch_size=8,
+        train_sampling_strategy="group_by_length",
+        output_dir=args.output_dir / f"model_{side}_{seed}",
+        reuse=True,
+    ).path
+
+
+def main() -> int:
+    """Sample, gate, train both sides on each seed, evaluate, compare."""
+    args = arguments()
+    folder = args.output_dir
     prompts = asked(json.loads(args.data.read_text(encoding="utf-8")), seed=0)
     if len(prompts) < args.num_prompts + args.num_held_out:
-        parser.error(f"--data has {len(prompts)} instructions, fewer than --num_prompts + --num_held_out")
-    folder = args.output_dir
+        raise ConfigError(
+            f"--data has {len(prompts)} instructions, fewer than --num_prompts + --num_held_out: lower these"
+        )
     held_out = write_rows(folder / "held_out.jsonl", prompts[: args.num_held_out])
     train = write_rows(folder / "prompts.jsonl", prompts[args.num_held_out :][: args.num_prompts])
-
-    def answers(name: str, model: str | Path, data: Path, **options: Any) -> RunDir:
-        return job(
-            "eval",
-            "configs/evals/demo.yaml",
-            model=model,
-            tasks=[{"name": TASK, "data": str(data)}],
-            sampling={"max_tokens": args.max_tokens},
-            output_dir=folder / name,
-            reuse=True,
-            **options,
-        )
-
-    sampled = answers("sampled", args.model, train, num_samples=args.num_samples)
+    sampled = answers(args, "sampled", args.model, train, num_samples=args.num_samples)
     replies = list(open_results(sampled.path).rows(TASK))
     everything = [as_row(reply) for reply in replies if reply["resps"][0].strip()]
-    print(
-        f"{len(replies)} answers, {len(replies) - len(everything)} of them empty, which no training takes",
-        flush=True,
-    )
+    num_empty = len(replies) - len(everything)
+    print(f"{len(replies)} answers, {num_empty} of them empty, which no training takes", flush=True)
     gate = job(
         "build",
         "configs/data/gate.yaml",
@@ -151,31 +176,18 @@ def main() -> int:
         output_dir=folder / "gate",
         reuse=True,
     )
-    data = {"gated": gate.rows()}
-    num_tokens = sum(row["num_tokens"] for row in data["gated"])
-    runs: dict[str, list[RunDir]] = {"base": [answers("eval_base", args.model, held_out)] * len(args.seeds)}
+    gated = gate.rows()
+    num_tokens = sum(row["num_tokens"] for row in gated)
+    runs = {"base": [answers(args, "eval_base", args.model, held_out)] * len(args.seeds)}
     for seed in args.seeds:
-        data["ungated"] = as_many_tokens(everything, num_tokens, seed)
-        for side, rows in data.items():
-            model = job(
-                "sft",
-                "configs/sft/demo.yaml",
-                model=args.model,
-                data=write_rows(folder / f"{side}_{seed}.jsonl", map(conversation, rows)),
-                seed=seed,
-                num_train_epochs=2,
-                per_device_train_batch_size=8,
-                train_sampling_strategy="group_by_length",
-                output_dir=folder / f"model_{side}_{seed}",
-                reuse=True,
-            )
-            runs.setdefault(side, []).append(answers(f"eval_{side}_{seed}", model.path, held_out))
-            print(
-                f"seed {seed} {side}: {len(rows)} rows, {sum(r['num_tokens'] for r in rows)} tokens",
-                flush=True,
-            )
-    means = {side: [round(mean_interval(list(scores(run).values())).estimate, 1) for run in found]
-             for side, found in runs.items()}  # fmt: skip
+        ungated = as_many_tokens(everything, num_tokens, seed)
+        for side, rows in (("gated", gated), ("ungated", ungated)):
+            model = trained(args, side, seed, rows)
+            runs.setdefault(side, []).append(answers(args, f"eval_{side}_{seed}", model, held_out))
+    means = {
+        side: [round(mean_interval(list(scores(run).values())).estimate, 1) for run in found]
+        for side, found in runs.items()
+    }
     pairs = (("gated", "ungated"), ("gated", "base"), ("ungated", "base"))
     found = {
         "answers": len(everything),

@@ -30,15 +30,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from evals.base import Metric, Score
-from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of
+from evals.programs import CONTEXT_FULL, ProgramTask, hidden_verdict, problem_of
 from evals.repair_chain import SANDBOX_FAILED, Chain, RepairOptions, chosen_of
 from evals.rounds import curve_metrics, running_sums, share, token_round
-from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
 from lengthwise.engines.base import Sampling
-from lengthwise.records import Attempt, Completion, Prompt, Sample
-from lengthwise.refinement.code_repair import program_of, request
+from lengthwise.records import Attempt, Completion, Sample
+from lengthwise.refinement.code_repair import program_of
 from lengthwise.sandbox.code_tests import Sandbox, shared_sandbox
 from lengthwise.sandbox.outcomes import Isolation, Limits
 
@@ -50,7 +49,7 @@ SAMPLING = Sampling(temperature=0.2, top_p=0.95, max_tokens=512)
 
 
 @dataclass(kw_only=True)
-class CodeRefine:
+class CodeRefine(ProgramTask):
     """The task with its options."""
 
     options: RepairOptions
@@ -61,20 +60,6 @@ class CodeRefine:
     TEMPERATURE: float = 0.2
     MAX_TOKENS: int | None = 512
     SAMPLING: Sampling = SAMPLING
-    DATA_FILE: str = "humaneval.jsonl"
-    HUB: str = "openai/openai_humaneval:test"
-
-    def load(self, source: str | None, *, draw_seed: int = 0) -> list[Entry]:
-        """Return the problem of each row; `draw_seed` is not used.
-
-        Raises:
-            ConfigError: the data is not there, or the whole of it is unreadable.
-        """
-        return read_samples(source, code_sample)
-
-    def prompt(self, sample: Sample) -> Prompt:
-        """Return the request for the first program."""
-        return request(problem_of(sample))
 
     async def ask(self, sample: Sample, caller: Caller, sampling: Sampling) -> list[Completion]:
         """Return the last program of each of `sampling.n` chains, with what led to it and the independent tries.

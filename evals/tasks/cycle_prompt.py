@@ -23,13 +23,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.base import Metric, Score
-from evals.programs import CONTEXT_FULL, code_sample, hidden_verdict, problem_of, write_program
+from evals.programs import CONTEXT_FULL, ProgramTask, hidden_verdict, problem_of, write_program
 from evals.rounds import curve_metrics, running_sums, share, token_round
-from evals.sources import Entry, read_samples
 from lengthwise.caller import Caller
 from lengthwise.config import ConfigError
 from lengthwise.engines.base import ContextOverflow, Sampling
-from lengthwise.records import Attempt, Completion, Prompt, Sample
+from lengthwise.records import Attempt, Completion, Sample
 from lengthwise.refinement.code_cycle import bare_program, compared, described, with_hints
 from lengthwise.refinement.code_repair import program_of, request
 from lengthwise.sandbox.code_tests import Sandbox, shared_sandbox
@@ -40,7 +39,7 @@ METRICS: tuple[Metric, ...] = ()
 
 
 @dataclass(kw_only=True)
-class CyclePrompt:
+class CyclePrompt(ProgramTask):
     """The task with its options."""
 
     max_cycles: int
@@ -51,20 +50,6 @@ class CyclePrompt:
     VERSION: int = 1
     TEMPERATURE: float = 0.0
     MAX_TOKENS: int | None = 512
-    DATA_FILE: str = "humaneval.jsonl"
-    HUB: str = "openai/openai_humaneval:test"
-
-    def load(self, source: str | None, *, draw_seed: int = 0) -> list[Entry]:
-        """Return the problem of each row; `draw_seed` is not used.
-
-        Raises:
-            ConfigError: the data is not there, or the whole of it is unreadable.
-        """
-        return read_samples(source, code_sample)
-
-    def prompt(self, sample: Sample) -> Prompt:
-        """Return the request for the first program."""
-        return request(problem_of(sample))
 
     async def ask(self, sample: Sample, caller: Caller, sampling: Sampling) -> list[Completion]:
         """Return the chosen program of each of `sampling.n` chains, with all that led to it.
