@@ -314,11 +314,12 @@ def job(
         config: the YAML file.
         accelerate_config: how to distribute a training job.
         reuse: return the run that is there if it is finished and had the same config and input files, so that a
-            recipe resumes.
+            recipe resumes; a finished run of other ones is refused, with what differs.
         **overrides: fields that win over the file; maps set single entries of a component.
 
     Raises:
         JobFailed: the job did not succeed; the exit code tells how.
+        ConfigError: to be used again is a run whose input files have changed since.
 
     Example:
         >>> data = job("build", "configs/data/agent_write.yaml", name="round_1")  # doctest: +SKIP
@@ -329,7 +330,8 @@ def job(
     folder = run_folder(verb, resolved.get("name"), resolved.get("output_dir"))
     if reuse and (folder / "manifest.json").is_file():
         before = RunDir.load(folder)
-        if before.config == resolved and _inputs_unchanged(before):
+        if before.config == resolved:
+            _refuse_changed_inputs(before)
             print(f"{verb}: {folder} is finished and is used again", file=sys.stderr)
             return before
     code = launch(verb, arguments, accelerate_config)
@@ -360,10 +362,15 @@ def merged(trained: str | Path) -> Path:
     return folder
 
 
-def _inputs_unchanged(run: RunDir) -> bool:
-    """Return whether the files that a finished run has read are still what they were, where they are here."""
+def _refuse_changed_inputs(run: RunDir) -> None:
+    """Refuse a finished run that has read files which are now others; of files that are gone nothing can be said."""
     recorded = [(Path(entry["path"]), entry["sha256"]) for entry in run.manifest["inputs"]]
-    return all(file_sha256(path) == digest for path, digest in recorded if path.is_file())
+    changed = [str(path) for path, digest in recorded if path.is_file() and file_sha256(path) != digest]
+    if changed:
+        raise ConfigError(
+            f"{run.path} holds a finished run of other data: {', '.join(changed)} changed since. "
+            "Choose another output_dir, or delete the folder"
+        )
 
 
 def launch(verb: str, arguments: Sequence[str], accelerate_config: str | None = None) -> int:

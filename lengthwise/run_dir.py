@@ -339,12 +339,17 @@ class RunDir:
             )
 
     def _refuse_finished(self) -> None:
-        """Refuse to touch a finished run."""
-        if self.is_finished:
-            raise ConfigError(
-                f"{self.path} holds a finished run, which is never overwritten: choose another --name (or "
-                "--output_dir), or delete the folder"
-            )
+        """Refuse to touch a finished run, and say where it is not the one that was asked for."""
+        if not self.is_finished:
+            return
+        before = {key: value for key, value in self.manifest["config"].items() if key not in _LOCATION}
+        now = {key: value for key, value in self.config.items() if key not in _LOCATION}
+        differences = _differences(before, now, "done")
+        raise ConfigError(
+            f"{self.path} holds a finished run, which is never overwritten: choose another --name (or "
+            "--output_dir), or delete the folder"
+            + ("\nit had other settings:\n" + differences if differences else "")
+        )
 
     def _take_lock(self) -> None:
         """Keep a second process out; the system frees the lock when this process ends, however it ends."""
@@ -402,15 +407,23 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def _refuse_differences(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise if a resumed run would not be the run that was begun, naming each key with both values."""
-    missing = object()
-    keys = sorted(set(before) | set(now))
-    changed = [key for key in keys if before.get(key, missing) != now.get(key, missing)]
-    if changed:
-        lines = [f"  {key}: begun with {_shown(before, key)}, now {_shown(now, key)}" for key in changed]
+    differences = _differences(before, now, "begun")
+    if differences:
         raise ConfigError(
-            f"{path} holds an unfinished run with other settings:\n" + "\n".join(lines) + "\n"
+            f"{path} holds an unfinished run with other settings:\n{differences}\n"
             "resume it with the settings it began with, or choose another --name"
         )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], verb: str) -> str:
+    """Return a line for each key of two configs that differs, with both values; a run was `verb` with the first."""
+    missing = object()
+    keys = sorted(set(before) | set(now))
+    return "\n".join(
+        f"  {key}: {verb} with {_shown(before, key)}, now {_shown(now, key)}"
+        for key in keys
+        if before.get(key, missing) != now.get(key, missing)
+    )
 
 
 def _to_disk(path: Path) -> None:

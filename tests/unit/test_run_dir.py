@@ -181,6 +181,14 @@ def test_the_rank_that_a_cluster_sets_opens_no_finished_build(monkeypatch):
         opened(seed=7)
 
 
+def test_a_finished_run_of_other_settings_says_which():
+    opened().finish(seed=1)
+    with pytest.raises(ConfigError, match=r"other settings:\n  seed: done with \d+, now 7$"):
+        opened(seed=7)
+    with pytest.raises(ConfigError, match="or delete the folder$"):
+        opened()
+
+
 def test_parents_are_recorded_by_digest():
     opened().finish(seed=1)
     parent = Path("outputs/build/demo")
