@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.config import ConfigError, option
-from lengthwise.engines.scratch import Scratch
 from lengthwise.engines.server_processes import ServerCommand, ServerProcesses, free_ports
 from lengthwise.engines.vllm_server import LAUNCH, command_line
+from lengthwise.scratch import Scratch
 from posttrain.length_eval import is_of_launcher
 
 _OURS = ("model", "host", "port", "dtype", "max_model_len", "weight_transfer_config", "logprobs_mode")

@@ -35,7 +35,6 @@ from lengthwise.engines.orphans import children_die_with_us
 from lengthwise.engines.process_log import ProcessLog, one_line
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
 from lengthwise.engines.request_log import RequestLog
-from lengthwise.engines.scratch import Scratch
 from lengthwise.engines.vllm_messages import (
     completion_of,
     forced_token_params,
@@ -46,6 +45,7 @@ from lengthwise.engines.vllm_messages import (
 )
 from lengthwise.models import ModelRef, resolve_model
 from lengthwise.records import Completion, Prompt
+from lengthwise.scratch import Scratch, remove_abandoned
 
 _KILLED = "it logged no error, so it was killed, as the system does when memory runs out"
 
@@ -124,7 +124,8 @@ class Engine:
         self._tokenizer = ChatTokenizer(
             self._ref.tokenizer_path, self.config.reasoning_tags, self.config.chat_template_kwargs
         )
-        scratch = Scratch()
+        remove_abandoned()
+        scratch = Scratch("engine")
         self._open.callback(scratch.remove)
         self._process_log = ProcessLog(scratch.path / "vllm.log")
         self._slots = LoraSlots(scratch.path, self._ref.path)

@@ -35,10 +35,10 @@ from lengthwise.engines.machine_shares import (
     visible_gpus,
 )
 from lengthwise.engines.reasoning import AUTO, TAGS_HELP, check_tags
-from lengthwise.engines.scratch import Scratch
 from lengthwise.engines.server_processes import ServerCommand, ServerProcesses, free_ports, told_context
 from lengthwise.models import resolve_model
 from lengthwise.records import Completion, Prompt
+from lengthwise.scratch import Scratch, remove_abandoned
 
 LAUNCH = [sys.executable, "-m", "lengthwise.engines.serve_vllm"]
 """What starts a server; its arguments follow."""
@@ -126,7 +126,8 @@ class Engine:
                 "tokens: set engine.server_options.reasoning_parser to vLLM's name for it, or take the engine vllm"
             )
         shares = _shares(self.config)
-        scratch = Scratch()
+        remove_abandoned()
+        scratch = Scratch("engine")
         self._open.callback(scratch.remove)
         arguments = command_line(
             self._flags() | self._adapter_flags(scratch.path) | self.config.server_options

@@ -19,6 +19,7 @@ from typing import Any
 from lengthwise.sandbox.execute import Ran, run_script, run_test
 from lengthwise.sandbox.isolation import available, works
 from lengthwise.sandbox.outcomes import RUNGS, Isolation, Limits, Result
+from lengthwise.scratch import remove_abandoned
 from lengthwise.value_types import ConfigError
 
 ATTEMPTS = 3
@@ -143,6 +144,7 @@ class Sandbox:
                 f"require_isolation is {wanted}, and this machine has {found[-1]} at most: {works(wanted)}"
             )
         self.isolation = found[-1]
+        remove_abandoned()  # folders of programs whose job was killed
         self._pool = ThreadPoolExecutor(self.workers or max(1, (os.cpu_count() or 2) - 1))
 
     def run(

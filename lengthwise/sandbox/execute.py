@@ -6,10 +6,8 @@ import contextlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from typing import Any
 
 from lengthwise.sandbox.isolation import command, package_paths, readable_paths
 from lengthwise.sandbox.outcomes import Isolation, Limits
+from lengthwise.scratch import Scratch
 
 MOST_REPORTED = 64 * 1024
 """Bytes of reports that are read."""
@@ -165,17 +164,14 @@ def _verdict(
 @contextlib.contextmanager
 def _folder(source: str) -> Iterator[Path]:
     """Make a folder of its own for a program, which goes with all that is in it."""
-    scratch = tempfile.mkdtemp(prefix="lengthwise_sandbox_")
+    scratch = Scratch("sandbox")
     try:
-        folder = Path(scratch) / "work"
+        folder = scratch.path / "work"
         folder.mkdir()
         (folder / "program.py").write_text(source, encoding="utf-8", errors="surrogatepass")
         yield folder
     finally:
-        try:
-            shutil.rmtree(scratch, ignore_errors=True)
-        except RecursionError:  # folders in folders in folders
-            subprocess.run(["rm", "-rf", "--", scratch], check=False)
+        scratch.remove()
 
 
 def _start(

@@ -18,6 +18,7 @@ from lengthwise.sandbox.code_tests import AssertTest, CallTest, Sandbox, StdioTe
 from lengthwise.sandbox.execute import run_script, run_test
 from lengthwise.sandbox.isolation import available, works
 from lengthwise.sandbox.outcomes import RUNGS, Limits
+from lengthwise.scratch import remove_abandoned
 
 HERE = available()
 LIMITS = Limits(seconds=5, memory_mb=512, output_kb=64)
@@ -35,7 +36,7 @@ def rungs(*names: str):
 
 
 def folders() -> set[str]:
-    return {entry for entry in os.listdir(tempfile.gettempdir()) if entry.startswith("lengthwise_sandbox_")}
+    return {entry for entry in os.listdir(tempfile.gettempdir()) if entry.startswith("lengthwise-sandbox-")}
 
 
 BEFORE = folders()
@@ -351,9 +352,12 @@ def test_a_program_dies_with_the_job_that_runs_it(rung, tmp_path):
     while time.monotonic() < deadline:
         listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         if not [line for line in listed.splitlines() if str(tmp_path) in line and "launcher.py" in line]:
-            return
+            break
         time.sleep(0.05)
-    raise AssertionError(listed)
+    else:
+        raise AssertionError(listed)
+    assert len(remove_abandoned(tmp_path)) == 1  # what the next sandbox does
+    assert not list(tmp_path.glob("*/work"))
 
 
 def test_it_is_off_until_it_is_allowed():

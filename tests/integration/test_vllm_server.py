@@ -19,9 +19,9 @@ from random_adapters import write_adapter
 from lengthwise.devices import num_cores
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine, EngineDead, Sampling
-from lengthwise.engines.scratch import remove_abandoned
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import user
+from lengthwise.scratch import remove_abandoned
 
 pytestmark = [
     pytest.mark.real_model,

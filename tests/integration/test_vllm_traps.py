@@ -20,9 +20,9 @@ from lengthwise.config import ConfigError
 from lengthwise.devices import best_dtype
 from lengthwise.engines import build_engine, open_engine
 from lengthwise.engines.base import Engine, EngineError, Sampling
-from lengthwise.engines.scratch import remove_abandoned
 from lengthwise.models import EMBEDDED, resolve_model
 from lengthwise.records import Prompt, user
+from lengthwise.scratch import remove_abandoned
 
 pytestmark = [pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(1200)]
 

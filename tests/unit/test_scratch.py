@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.engines.scratch import Scratch, remove_abandoned
+from lengthwise.scratch import Scratch, remove_abandoned
 
 OWNER = """
 import sys, tempfile, time
-from lengthwise.engines.scratch import Scratch
+from lengthwise.scratch import Scratch
 tempfile.tempdir = sys.argv[1]
-scratch = Scratch()
+scratch = Scratch("engine")
 (scratch.path / "adapter").mkdir()
 print(scratch.path, flush=True)
 time.sleep(60)
@@ -39,16 +39,14 @@ def owner(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_the_folder_of_a_killed_owner_goes_at_the_next_start(folder, owner):
     left = Path(owner.stdout.readline().strip())
-    mine = Scratch()
-    assert (left / "adapter").is_dir()  # its owner lives
+    mine = Scratch("sandbox")
+    assert remove_abandoned() == [] and (left / "adapter").is_dir()  # its owner lives
     owner.kill()
     owner.wait()
     assert left.is_dir()
-    other = Scratch()
-    assert not left.exists()
-    assert mine.path.is_dir() and other.path.is_dir()
+    assert remove_abandoned() == [left]
+    assert not left.exists() and mine.path.is_dir()
     mine.remove()
-    other.remove()
     assert list(folder.iterdir()) == []
 
 
@@ -61,7 +59,15 @@ def test_what_is_not_ours_or_not_yet_locked_is_left_alone(folder):
 
 
 def test_a_second_removal_does_nothing(folder):
-    scratch = Scratch()
+    scratch = Scratch("engine")
     scratch.remove()
+    scratch.remove()
+    assert not scratch.path.exists()
+
+
+def test_folders_in_folders_without_end_go_too(folder):
+    scratch = Scratch("sandbox")
+    inner = "import os\nfor _ in range(3000):\n    os.mkdir('a')\n    os.chdir('a')"
+    subprocess.run([sys.executable, "-c", inner], cwd=scratch.path, check=True)
     scratch.remove()
     assert not scratch.path.exists()

@@ -1,4 +1,4 @@
-"""A folder of its own for each engine, gone with it: at the latest when the next engine starts.
+"""A folder of its own for each engine and each sandboxed program, gone with its owner: at the latest at the next start.
 
 A process that is killed cannot clean up. Each folder holds a file that its owner keeps locked; the kernel frees the
 lock with the process, however it ends. A folder whose lock can be had belongs to nobody: unlike a process id in its
@@ -10,20 +10,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
-_PREFIX = "lengthwise-engine-"
+_PREFIX = "lengthwise-"
 _LOCK = "owner.lock"
 
 
 class Scratch:
     """A folder in the temporary folder that this process owns until `remove`."""
 
-    def __init__(self) -> None:
-        """Remove what dead processes have left, then make the folder."""
-        remove_abandoned(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    def __init__(self, kind: str) -> None:
+        """Make the folder, `lengthwise-<kind>-` and a random end."""
+        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-"))
         # Locked before it has its name: no other process ever sees a lock file that is free.
         unnamed = self.path / f"{_LOCK}.new"
         self._fd = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
@@ -33,15 +33,15 @@ class Scratch:
     def remove(self) -> None:
         """Remove the folder; a second call does nothing."""
         if self._fd >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove_tree(self.path)
             os.close(self._fd)
             self._fd = -1
 
 
-def remove_abandoned(folder: Path) -> list[Path]:
-    """Remove the scratch folders in `folder` whose owners are dead; return them."""
+def remove_abandoned(folder: Path | None = None) -> list[Path]:
+    """Remove the scratch folders whose owners are dead, by default from the temporary folder; return them."""
     removed = []
-    for path in folder.glob(f"{_PREFIX}*"):
+    for path in (folder or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
         try:
             fd = os.open(path / _LOCK, os.O_RDWR)
         except OSError:  # being made at this moment, or somebody else's
@@ -51,8 +51,15 @@ def remove_abandoned(folder: Path) -> list[Path]:
         except OSError:  # its owner lives
             continue
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
             removed.append(path)
         finally:
             os.close(fd)
     return removed
+
+
+def _remove_tree(path: Path) -> None:
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:  # a program that nested folders without end
+        subprocess.run(["rm", "-rf", "--", str(path)], check=False)
