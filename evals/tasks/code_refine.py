@@ -184,8 +184,8 @@ def _metrics(max_rounds: int, equal_budget: bool) -> tuple[Metric, ...]:
     found = [share("refined"), share("one_time"), *([share("independent")] if equal_budget else [])]
     found += [
         share("regressed", higher_is_better=False),
-        Metric(name="rounds_used", counter="-", higher_is_better=None),
-        Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion"),
+        Metric(name="rounds_used", counter="-", higher_is_better=None, detail=True),
+        Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion", detail=True),
     ]
     for name, cost in (("passed", "tokens"), ("independent", "independent_tokens"))[: 1 + equal_budget]:
         found += [share(f"{name}_round_{k}", detail=True, round_of=(name, k)) for k in range(max_rounds + 1)]
