@@ -17,9 +17,10 @@ from typing import Any
 
 from lengthwise.config import ConfigError
 from lengthwise.contamination import words_of
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.records import digest
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir
 
 FORMS = ("messages", "prompt_completion", "sharegpt", "alpaca", "pairs")
 FILES = ("jsonl", "parquet", "datasets")

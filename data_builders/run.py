@@ -46,13 +46,14 @@ from lengthwise.config import (
 from lengthwise.dry_run import asked_words, check_models, run_line
 from lengthwise.engines import started
 from lengthwise.engines.base import Engine, require
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
 from lengthwise.outcomes import Counts, Outcome, Rejected
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample, digest
 from lengthwise.rows import BAD_ROW
-from lengthwise.run_dir import InputFile, RunDir, atomic_write, git_commit, run_folder
+from lengthwise.run_dir import InputFile, RunDir, git_commit, run_folder
 from lengthwise.workflow import run_async, run_samples
 
 PACKAGE = "data_builders"

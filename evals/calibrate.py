@@ -30,13 +30,13 @@ from evals.reviews import review_document, review_lines
 from evals.scorer_plan import plan_judges, plan_scorer
 from lengthwise.agreement import cohen_kappa, confusion
 from lengthwise.config import ConfigError, config_to_dict, option, parse_config
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.length_bias import score_length_correlation
 from lengthwise.records import Sample
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.rows import accepted, converted
-from lengthwise.run_dir import atomic_write
 from lengthwise.statistics import Interval
 from lengthwise.workflow import run_async
 

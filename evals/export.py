@@ -16,8 +16,8 @@ from typing import Any
 from evals.inspect_log import inspect_logs
 from evals.run_results import RunResults, open_results
 from lengthwise.config import ConfigError
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
-from lengthwise.run_dir import atomic_write
 
 FORMATS = ("inspect", "csv", "markdown", "latex", "parquet")
 COLUMNS = ("task", "slice", "metric", "value", "stderr", "low", "high", "n")

@@ -21,11 +21,12 @@ from evals.results_table import format_table, warnings_of
 from evals.sources import doc_of
 from lengthwise.budget import Meter
 from lengthwise.config import config_to_dict
+from lengthwise.files import atomic_write
 from lengthwise.journal import Journal
 from lengthwise.plugins import plugin_label
 from lengthwise.records import digest
 from lengthwise.response_cache import ResponseCache
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir
 
 
 @dataclass(kw_only=True)

@@ -31,6 +31,7 @@ from evals.results import Tally, results_document, summarise
 from evals.results_table import format_table, warnings_of
 from evals.spread import with_spreads
 from lengthwise.config import ConfigError, option, parse_config
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.plugins import load_plugin, plugin_label
@@ -39,7 +40,6 @@ from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.row_values import length_target, row_id, shown
 from lengthwise.rows import Row, accepted, converted, named
-from lengthwise.run_dir import atomic_write
 
 FINISH_REASONS = {
     **{reason: reason for reason in ("stop", "length", "content_filter", "abort")},

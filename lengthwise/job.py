@@ -10,19 +10,17 @@ import importlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from lengthwise.budget import LimitReached
+from lengthwise.child_process import EXIT_CODE_FILE, run_process
 from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
-from lengthwise.engines.orphans import OWNER, end_with_parent
+from lengthwise.engines.orphans import OWNER
 from lengthwise.journal import JournalError
 from lengthwise.provenance import file_sha256
 from lengthwise.run_dir import TRAINING_JOBS, RunDir, run_folder
@@ -39,10 +37,6 @@ JOBS: Mapping[str, str] = {
     "eval": "evals.run",
 }
 """Verb of the command line to the module that does the job."""
-
-_EXIT_CODE_FILE = "LENGTHWISE_EXIT_CODE_FILE"
-"""Names the file in which a launched job leaves its exit code: launchers turn every failure into 1."""
-
 
 _STORAGE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
 """Of a disk that is full, over its quota, or not to be written: nothing a traceback would help with."""
@@ -70,7 +64,7 @@ def run_main(function: Callable[..., int | None], *args: Any) -> int:
         >>> run_main(lambda: 0)
         0
     """
-    told = os.environ.pop(_EXIT_CODE_FILE, None)  # meant for this process, not for what it starts
+    told = os.environ.pop(EXIT_CODE_FILE, None)  # meant for this process, not for what it starts
     code = 1
     try:
         code = function(*args) or 0
@@ -188,84 +182,6 @@ def spawn(
         start_new_session=True,  # out of the terminal's reach: its Ctrl-C is for the training, which then ends this one
         env={**given, OWNER: str(os.getpid())},  # read where `lengthwise` is imported
     )
-
-
-def run_process(command: Sequence[str], script: str | None = None) -> int:
-    """Run a command to its end with our own stdout and stderr and return its exit code.
-
-    Ctrl-C, SIGTERM and SIGUSR1 are handed to the job, which saves and stops; we wait for that. Where we are killed, the
-    job goes too: started again, a recipe would find its folder in use.
-
-    Args:
-        command: the command line.
-        script: the job's script if `command` only launches it. The launcher would die of the signal and leave
-            the script behind, so the signal goes to the script's processes, and the launcher ends after them.
-    """
-    with tempfile.TemporaryDirectory(prefix="lengthwise_") as scratch:
-        told = Path(scratch) / "exit_code"
-        # In its own session the job is out of the terminal's reach, so that each signal arrives once, through us.
-        process = subprocess.Popen(
-            list(command),
-            start_new_session=True,
-            env={**os.environ, _EXIT_CODE_FILE: str(told), OWNER: str(os.getpid())},
-            preexec_fn=_as_launcher if script else end_with_parent,
-        )
-        with _forwarded(process, script):
-            while True:
-                try:
-                    code = process.wait()
-                    break
-                except KeyboardInterrupt:
-                    continue
-        if code != 0 and told.is_file():
-            return int(told.read_text(encoding="ascii"))
-    return code if code >= 0 else 128 - code
-
-
-def _as_launcher() -> None:
-    """Let a launcher outlive SIGUSR1, which Slurm sends to every process and the job itself listens to, but not us."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    end_with_parent()
-
-
-@contextmanager
-def _forwarded(process: subprocess.Popen[bytes], script: str | None) -> Iterator[None]:
-    """Hand signals on while the block runs; only the main thread can do this."""
-
-    def forward(signum: int, _frame: Any) -> None:
-        for pid in _targets(process.pid, script):
-            _send(pid, signal.SIGTERM if signum == signal.SIGHUP else signum)
-
-    before = {}
-    try:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            before[signum] = signal.signal(signum, forward)
-    except ValueError:
-        before.clear()
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _targets(pid: int, script: str | None) -> list[int]:
-    """Return the processes that a signal is meant for: the script's under a launcher, else `pid`."""
-    if script is None:
-        return [pid]
-    import psutil
-
-    try:
-        children = psutil.Process(pid).children()
-        return [child.pid for child in children if script in child.cmdline()] or [pid]
-    except psutil.Error:
-        return [pid]
-
-
-def _send(pid: int, signum: int) -> None:
-    """Send a signal to a process that may just have ended."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signum)
 
 
 def flags_of(overrides: Mapping[str, Any]) -> list[str]:

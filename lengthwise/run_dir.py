@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from lengthwise.config import config_to_dict, result_affecting
+from lengthwise.files import atomic_write
 from lengthwise.provenance import InputFile, count_rows, file_sha256, git_commit, package_versions
 from lengthwise.records import digest
 from lengthwise.value_types import ConfigError
 
-__all__ = ["RUN_CONFIG", "TRAINING_JOBS", "InputFile", "RunDir", "atomic_write", "git_commit", "run_folder"]
+__all__ = ["RUN_CONFIG", "TRAINING_JOBS", "InputFile", "RunDir", "git_commit", "run_folder"]
 
 SCHEMA_VERSION = 1
 
@@ -37,34 +38,6 @@ TRAINING_JOBS = frozenset({"sft", "dpo", "kto", "orpo", "grpo"})
 
 _LOCATION = frozenset({"name", "output_dir"})
 """Where a run lies is no part of what it does: a moved folder resumes."""
-
-
-def atomic_write(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, meets the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a file of JSON lines, whole or not at all, and return its path; the same rows give the same file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
 
 
 def run_folder(job: str, name: str | None = None, output_dir: str | Path | None = None) -> Path:

@@ -19,10 +19,11 @@ from typing import Any
 
 from lengthwise.config import ConfigError
 from lengthwise.engines.chat_tokenizer import ChatTokenizer, template_digest, token_ids
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.models import folder_digest
 from lengthwise.provenance import git_commit, package_versions
-from lengthwise.run_dir import atomic_write, run_folder
+from lengthwise.run_dir import run_folder
 from lengthwise.vocabulary import fit_rows
 from posttrain.end_of_turn import stop_ids
 from posttrain.merge_check import (

@@ -18,7 +18,7 @@ from typing import Any
 from lengthwise.config import ConfigError, option
 from lengthwise.engines.server_processes import ServerCommand, ServerProcesses, free_ports
 from lengthwise.engines.vllm_server import LAUNCH, command_line
-from lengthwise.scratch import Scratch
+from lengthwise.scratch import Scratch, remove_abandoned
 from posttrain.length_eval import is_of_launcher
 
 _OURS = ("model", "host", "port", "dtype", "max_model_len", "weight_transfer_config", "logprobs_mode")
@@ -114,7 +114,8 @@ def running(command: ServerCommand, start_seconds: float) -> Iterator[None]:
     Raises:
         EngineError: it does not start; with the cause that its log names.
     """
-    scratch = Scratch()
+    remove_abandoned()
+    scratch = Scratch("engine")
     servers = ServerProcesses("vllm_server", scratch.path)
     try:
         with without_launcher():

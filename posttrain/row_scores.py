@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.config import ConfigError
+from lengthwise.files import atomic_write
 from lengthwise.row_formats import TrainRow, read_row
 from lengthwise.rows import Row
-from lengthwise.run_dir import atomic_write
 
 if TYPE_CHECKING:
     import torch

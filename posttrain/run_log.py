@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.run_dir import atomic_write
+from lengthwise.files import atomic_write
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

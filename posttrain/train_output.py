@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.engines.chat_tokenizer import template_digest
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.files import atomic_write
+from lengthwise.run_dir import RunDir
 from posttrain.kept_rows import forget_rows
 from posttrain.model_card import model_card
 from posttrain.precision import weights_dtype

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.run_dir import RunDir, atomic_write, run_folder
+from lengthwise.files import atomic_write
+from lengthwise.run_dir import RunDir, run_folder
 from posttrain.added_tokens import refit
 from posttrain.batch_layout import CHECKED_HERE, same_order_after_resume
 from posttrain.end_of_turn import stop_at_end_of_turn

@@ -19,8 +19,9 @@ from typing import Any
 
 from evals.run_results import open_results
 from lengthwise.config import ConfigError
+from lengthwise.files import write_rows
 from lengthwise.job import job, run_main
-from lengthwise.run_dir import RunDir, write_rows
+from lengthwise.run_dir import RunDir
 from lengthwise.statistics import mean_interval
 
 WORDS = (20, 30, 40, 50, 60, 80, 100, 120, 150, 200)

@@ -24,13 +24,14 @@ from typing import Any
 
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.degeneration import repeated_ngram_frac
+from lengthwise.files import write_rows
 from lengthwise.job import job, merged, run_main
 from lengthwise.lengths import count_cjk_alpha
 from lengthwise.result_keys import metric_values
 from lengthwise.row_files import read_rows
 from lengthwise.row_sources import find_rows
 from lengthwise.rows import BadRow
-from lengthwise.run_dir import RunDir, write_rows
+from lengthwise.run_dir import RunDir
 from lengthwise.yaml_source import load_yaml
 
 

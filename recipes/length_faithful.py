@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lengthwise.files import write_rows
 from lengthwise.job import job, run_main
 from lengthwise.lengths import count_cjk_alpha
 from lengthwise.report import main as report
-from lengthwise.run_dir import write_rows
 
 _MIN_WORDS, _MAX_WORDS = 15, 200
 """Answers outside are left out: too short to have a length, or too slow to learn from on a CPU."""

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lengthwise.files import atomic_write
 from lengthwise.job import job, run_main
-from lengthwise.run_dir import RunDir, atomic_write
+from lengthwise.run_dir import RunDir
 
 TASKS: dict[str, dict[str, Any]] = {
     "tlg": {},

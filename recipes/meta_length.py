@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.files import atomic_write, write_rows
 from lengthwise.job import job, merged, run_main
 from lengthwise.length_wishes import parse_length_wish
 from lengthwise.lengths import TLG_TARGETS
 from lengthwise.meta_length import MLT_FORMAT
 from lengthwise.paired import paired_difference
 from lengthwise.report import main as report
-from lengthwise.run_dir import RunDir, atomic_write, write_rows
+from lengthwise.run_dir import RunDir
 from lengthwise.statistics import Interval, share_interval
 
 ALL = "all"

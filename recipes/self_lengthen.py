@@ -27,10 +27,11 @@ from typing import Any
 
 from lengthwise.config import ConfigError, build_component, option
 from lengthwise.degeneration import language
+from lengthwise.files import write_rows
 from lengthwise.job import job, merged, run_main
 from lengthwise.lengths import count_cjk_ws
 from lengthwise.near_duplicates import NearDuplicates
-from lengthwise.run_dir import RunDir, write_rows
+from lengthwise.run_dir import RunDir
 from lengthwise.templates import load_prompt
 from lengthwise.yaml_source import load_yaml
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lengthwise.config import ConfigError
+from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.report.collect import collect
 from lengthwise.report.page import render
-from lengthwise.run_dir import atomic_write
 
 DEFAULT_OUTPUT = "report.html"
 

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 from typing import Any, Literal, get_args, get_origin
 
-from lengthwise.run_dir import atomic_write
+from lengthwise.files import atomic_write
 from lengthwise.schemas import FOLDER
 from lengthwise.value_types import members
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from lengthwise import cli, environment, job
+from lengthwise.child_process import run_process
 from lengthwise.run_dir import RunDir
 from lengthwise.value_types import ConfigError
 
@@ -215,7 +216,7 @@ def test_sigterm_reaches_the_job_and_is_waited_for(tmp_path, through_launcher):
     launcher.write_text(LAUNCHER)
     command = [sys.executable, *([str(launcher)] if through_launcher else []), str(script)]
     target = str(script) if through_launcher else None
-    code = f"from lengthwise.job import run_process\nraise SystemExit(run_process({command!r}, {target!r}))"
+    code = f"from lengthwise.child_process import run_process\nraise SystemExit(run_process({command!r}, {target!r}))"
     outer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert outer.stdout is not None
     assert outer.stdout.readline() == "ready\n"
@@ -226,7 +227,7 @@ def test_sigterm_reaches_the_job_and_is_waited_for(tmp_path, through_launcher):
 
 def test_killed_job_has_the_shells_exit_code():
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert job.run_process([sys.executable, "-c", code]) == 137
+    assert run_process([sys.executable, "-c", code]) == 137
 
 
 def test_env_as_json():
@@ -291,12 +292,12 @@ def test_the_exit_code_of_a_launched_job_is_its_own(tmp_path):
     launcher.write_text(
         "import subprocess, sys\nraise SystemExit(subprocess.call([sys.executable, *sys.argv[1:]]) and 1)\n"
     )
-    assert job.run_process([sys.executable, str(launcher), str(script)], str(script)) == 2
+    assert run_process([sys.executable, str(launcher), str(script)], str(script)) == 2
 
 
 def test_slurms_warning_does_not_end_the_launcher():
     code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGUSR1) != signal.SIG_IGN)"
-    assert job.run_process([sys.executable, "-c", code], "script.py") == 0
+    assert run_process([sys.executable, "-c", code], "script.py") == 0
 
 
 @pytest.mark.parametrize("is_launched", [False, True])
@@ -311,7 +312,8 @@ def test_a_job_goes_with_the_recipe_that_is_killed(tmp_path, is_launched):
     launcher = tmp_path / "launcher.py"
     launcher.write_text("import subprocess, sys\nsubprocess.run([sys.executable, sys.argv[1]])\n")
     command = [sys.executable, *([str(launcher)] if is_launched else []), str(script)]
-    code = f"from lengthwise.job import run_process\nrun_process({command!r}, {str(script) if is_launched else None!r})"
+    target = str(script) if is_launched else None
+    code = f"from lengthwise.child_process import run_process\nrun_process({command!r}, {target!r})"
     recipe = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
     while not noted.exists() and time.monotonic() < deadline:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lengthwise.config import ConfigError, option
+from lengthwise.files import atomic_write
 from lengthwise.provenance import count_rows, file_sha256, git_commit, package_versions
-from lengthwise.run_dir import InputFile, RunDir, atomic_write, run_folder
+from lengthwise.run_dir import InputFile, RunDir, run_folder
 
 
 @dataclass(kw_only=True)
