@@ -33,10 +33,11 @@ class Config:
 
     max_tokens: int = option(512, help="most tokens of a description")
     judge_attempts: int = option(3, help="calls for one verdict")
+    judge_max_tokens: int = option(512, help="most tokens of a verdict, a thinking part included")
 
     def __post_init__(self) -> None:
         """Refuse what gives no verdict."""
-        for name in ("max_tokens", "judge_attempts"):
+        for name in ("max_tokens", "judge_attempts", "judge_max_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
 
@@ -71,6 +72,7 @@ async def build(sample: Sample, callers: Mapping[str, Caller], config: Config) -
             callers["judge"],
             number=0,
             attempts=config.judge_attempts,
+            max_tokens=config.judge_max_tokens,
         )
         account |= note
     except EngineError as error:

@@ -83,8 +83,12 @@ def refused(samples: Sequence[Sample], config: Config) -> dict[str, Refusal]:
         label = label_of(sample, config)
         refusal = unfit(sample, config)
         if refusal is None and (label is None or label not in config.targets):
-            words = count_regex_w(sample.completion or "")
-            refusal = Refusal("outside every window", f"{words} words")
+            detail = f"{count_regex_w(sample.completion or '')} words"
+            refusal = (
+                Refusal("outside every window", detail)
+                if label is None
+                else Refusal("of a token that is not in targets", f"{label}: {detail}")
+            )
         if refusal is None and config.max_per_mlt is not None and taken[str(label)] >= config.max_per_mlt:
             refusal = Refusal("above the quota of its token", f"{label}: {config.max_per_mlt:,} rows")
         if refusal is None:

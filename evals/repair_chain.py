@@ -101,8 +101,9 @@ class Chain:
         found: list[Attempt] = []
         for k in range(1, self.options.max_rounds + 1):
             reply = await self._write(request(self.problem), self._warmer, f"independent_{k}")
-            feedback, _ = await self._told(reply)
-            found.append(Attempt.of("independent", reply, {"passed_visible_tests": feedback is None}))
+            feedback, ended = await self._told(reply)
+            passed = feedback is None and ended is None
+            found.append(Attempt.of("independent", reply, {"passed_visible_tests": passed, "ended": ended}))
             if feedback is None:
                 break
         return found

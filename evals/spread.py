@@ -2,7 +2,8 @@
 
 With `num_samples` above 1 every task gives it. The spread is the prompt's: each of its replies has it as a metric, so
 that it is summed up, sliced and compared with another model's like any score, one value a prompt. The mean length is
-`num_tokens`. Lengths are generated tokens, the thinking part included, for that is what the prompt costs.
+`num_tokens`. Lengths are generated tokens, the thinking part included, for that is what the prompt costs: of a reply
+that several calls led to, those of all.
 
 `runaway` is of each reply, not of the prompt: it hit the token cap, or CASTILLO's rule takes it out (see
 `lengthwise.length_spread`). The rule needs to know the cap: where `sampling.max_tokens` is not set, replies that were
@@ -48,9 +49,10 @@ def with_spread(rows: Sequence[Mapping[str, Any]], cap: int | None) -> list[dict
         (111.8, 0.447, 150.0, 0.0)
     """
     sizes = [row["num_tokens"] for row in rows]
-    if len(sizes) < 2 or None in sizes:
+    costs = [cost for row in rows if (cost := _cost(row)) is not None]
+    if len(sizes) < 2 or None in sizes or len(costs) < len(sizes):
         return [dict(row) for row in rows]
-    spread = length_spread(sizes)
+    spread = length_spread(costs)
     shared = {"tokens_std": spread.std, "tokens_iqr": spread.iqr, "tokens_p99": spread.p99}
     if spread.cv is not None:
         shared["tokens_cv"] = spread.cv
@@ -83,11 +85,18 @@ def within_estimate(rows: Sequence[Mapping[str, Any]]) -> Interval | None:
     sizes: dict[str, list[int]] = {}
     cluster_of = {}
     for row in rows:
-        if row["num_tokens"] is not None:
-            sizes.setdefault(row["id"], []).append(row["num_tokens"])
+        cost = _cost(row)
+        if cost is not None:
+            sizes.setdefault(row["id"], []).append(cost)
             cluster_of[row["id"]] = row["cluster"]
     several = {item: found for item, found in sizes.items() if len(found) > 1}
     return within_prompt_frac(list(several.values()), clusters=[cluster_of[item] for item in several])
+
+
+def _cost(row: Mapping[str, Any]) -> int | None:
+    """Return the tokens that led to a reply; None where they are unknown."""
+    found = row["metrics"].get("num_tokens", row["num_tokens"])
+    return None if found is None else int(found)
 
 
 def _runaway(row: Mapping[str, Any], by_rule: bool) -> dict[str, float]:

@@ -83,7 +83,7 @@ def split_entries(text: str, unit: str) -> dict[int, str]:
 def completion_rate(entries: Mapping[int, str], num_entries: int, min_words: int = 0) -> float:
     """Return the share of the entries 1..N that are there, 0..1; with `min_words`, and have so many words.
 
-    Words are parted by white space, and the heading up to its number counts none.
+    Words are parted by white space, and the heading with its number and what follows that (`:`) counts none.
 
     Raises:
         ValueError: if `num_entries` is not positive.
@@ -97,8 +97,12 @@ def completion_rate(entries: Mapping[int, str], num_entries: int, min_words: int
         raise ValueError(
             f"num_entries must be at least 1, not {num_entries}: a share of no entries does not exist"
         )
-    there = sum(1 <= i <= num_entries and count_whitespace(t) >= min_words for i, t in entries.items())
+    there = sum(1 <= i <= num_entries and _num_words(t) >= min_words for i, t in entries.items())
     return there / num_entries
+
+
+def _num_words(entry: str) -> int:
+    return count_whitespace(entry.lstrip(":.-–—*# \n"))
 
 
 def count_checks(checks: Sequence[Check], entries: Mapping[int, str], met: Sequence[bool]) -> Counts:

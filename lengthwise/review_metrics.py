@@ -3,7 +3,8 @@
 A paper's, or any text's, true quality is not known; what is known are n >= 2 people's ratings. For each of them the
 proxy of the truth is the mean of the other n - 1, and a predictor's error against it is set beside that of the person
 left out. So the question is whether the predictor is closer to people than a person is. All measures here rest on
-these pairs, those of agreement in order and in decisions too, so that judge and person are measured alike.
+these pairs, that of agreement in order too, so that judge and person are measured alike. Only decisions are held
+against the one that was made, in which each person had a part: there a person has the advantage.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class CodeRefine(ProgramTask):
         }
         notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
         slices = {"first_outcome": outcomes[0], "last_outcome": outcomes[-1]}
-        fault = self._fault(end, (*solved, *tries))
+        fault = self._fault((end, *alone), (*solved, *tries))
         if fault is not None:
             reasons = {m.name: fault for m in self.METRICS if m.counter == "tests"}
             return Score(metrics=metrics, unscored=reasons, notes=notes, slices=slices)
@@ -127,10 +127,11 @@ class CodeRefine(ProgramTask):
             metrics["independent"] = float(bool(chosen[-1]))
         return Score(metrics=metrics, answer=programs[-1], notes=notes, slices=slices)
 
-    def _fault(self, end: Attempt | None, verdicts: Sequence[bool | None]) -> str | None:
-        """Return why a chain has no verdict; None where it has one."""
-        if None in verdicts or (end is not None and end.note.get("ended") == SANDBOX_FAILED):
+    def _fault(self, ends: Sequence[Attempt | None], verdicts: Sequence[bool | None]) -> str | None:
+        """Return why a chain, the first of what ended, has no verdict; None where it has one."""
+        if None in verdicts or any(a.note.get("ended") == SANDBOX_FAILED for a in ends if a is not None):
             return SANDBOX_FAILED
+        end = ends[0]
         if end is not None and end.note.get("options") != asdict(self.options):
             return f"written under other options: {end.note.get('options')}"
         return None
@@ -167,6 +168,11 @@ def configured(
     """
     if max_rounds < 0:
         raise ConfigError(f"tasks: code_refine.max_rounds is {max_rounds}: it must be at least 0")
+    if refine_temperature < 0 or (equal_budget and refine_temperature == 0):
+        raise ConfigError(
+            f"tasks: code_refine.refine_temperature is {refine_temperature}: at 0 all independent tries are one; "
+            "give more, or equal_budget: false"
+        )
     limits = Limits(seconds=test_seconds)
     return CodeRefine(
         options=RepairOptions(

@@ -9,7 +9,8 @@ which no prompt holds, give the verdict on every program afterwards:
 - `first`, `chosen`, `last`: the share solved by that program; `regressed`: first right, and the chosen one not.
 - `passed_round_K`, `tokens_round_K`: the share solved by the program of cycle K, and all tokens written until the next
   program was asked for, or the chain ended: what was read back of it costs, too.
-- `num_calls`: calls of a problem. `ended_early`: chains that ended since the context was full.
+- `num_calls`: calls of a problem. `ended_early`: chains that ended since the context was full, or since no verdict
+  could be had: a description was cut, or the judge gave none. The slice `ended` has how each chain ended.
 - `passed_if_equivalent`: of the chains whose chosen program was called equivalent, the share that is right: how far the
   model's own verdict can stand for tests (`data_builders/consistent_code.py` does so).
 
@@ -37,6 +38,9 @@ from lengthwise.sandbox.outcomes import Isolation, Limits
 METRICS: tuple[Metric, ...] = ()
 """They depend on the number of cycles: see `configured`."""
 
+EQUIVALENT, NO_NEW_HINT, NO_VERDICT, ALL_CYCLES = "equivalent", "no new hint", "no verdict", "all cycles"
+"""How a chain ends, beside `CONTEXT_FULL`."""
+
 
 @dataclass(kw_only=True)
 class CyclePrompt(ProgramTask):
@@ -44,6 +48,7 @@ class CyclePrompt(ProgramTask):
 
     max_cycles: int
     max_description_tokens: int
+    max_verdict_tokens: int
     sandbox: Sandbox
     METRICS: tuple[Metric, ...]
     LABEL: str = "cycle_prompt"
@@ -82,9 +87,12 @@ class CyclePrompt(ProgramTask):
         chosen = nearest(drafts)
         notes = {"outcomes": outcomes, "isolation": self.sandbox.isolation}
         slices = {"first_outcome": outcomes[0], "chosen_outcome": outcomes[chosen]}
+        ended = drafts[-1].note.get("ended")
+        if ended is not None:
+            slices["ended"] = ended
         metrics = {
             "num_calls": float(sum(attempt.note.get("calls", 1) for attempt in attempts)),
-            "ended_early": float(any(draft.note.get("ended") == CONTEXT_FULL for draft in drafts)),
+            "ended_early": float(ended in (CONTEXT_FULL, NO_VERDICT)),
             **curve_metrics("tokens", _costs(attempts), self.max_cycles),
         }
         options = drafts[0].note.get("options", self.options)
@@ -106,7 +114,8 @@ class CyclePrompt(ProgramTask):
     @property
     def options(self) -> dict[str, Any]:
         """What decides how a chain goes; kept with it, so that it is not scored as another."""
-        return {"max_cycles": self.max_cycles, "max_description_tokens": self.max_description_tokens}
+        names = ("max_cycles", "max_description_tokens", "max_verdict_tokens")
+        return {name: getattr(self, name) for name in names}
 
     def slices(self, sample: Sample) -> dict[str, str]:
         """Return none."""
@@ -129,6 +138,7 @@ class Cycle:
         asked = request(problem_of(self.sample))
         hints: list[str] = []
         replies: list[Completion] = []
+        ended = ALL_CYCLES
         for number in range(self.task.max_cycles + 1):
             try:
                 reply = await write_program(
@@ -140,29 +150,36 @@ class Cycle:
                     before=replies[-1] if replies else None,
                 )
                 replies.append(reply)
-                new = [hint for hint in await self._hints(reply, number) if hint not in hints]
+                found, end = await self._hints(reply, number)
             except ContextOverflow:
                 if not replies:
                     raise
-                self._end()
+                ended = CONTEXT_FULL
                 break
-            if not new:
+            new = [hint for hint in found if hint not in hints]
+            if end is not None or not new:
+                ended = end or NO_NEW_HINT
                 break
             hints += new
         drafts = [attempt for attempt in self.attempts if attempt.kind == "draft"]
+        last = self.attempts.index(drafts[-1])
+        self.attempts[last] = replace(drafts[-1], note={**drafts[-1].note, "ended": ended})
         tokens = sum(attempt.num_tokens for attempt in self.attempts)
         return replace(replies[nearest(drafts)], attempts=tuple(self.attempts), total_tokens=tokens)
 
-    async def _hints(self, reply: Completion, number: int) -> Sequence[str]:
-        """Note a program with its description and what differs, and return the hints; none ends the chain."""
+    async def _hints(self, reply: Completion, number: int) -> tuple[Sequence[str], str | None]:
+        """Note a program with its description and what differs; return the hints, and why the chain ends with it."""
         problem = problem_of(self.sample)
         opened = self.caller.capabilities.prefill
         program = program_of(reply.text, opened=opened, names=problem.names)
-        note = {"opened": opened, "size": None, "options": self.task.options}
+        readable = program is not None and bare_program(program) is not None
+        note = {"opened": opened, "readable": readable, "size": None, "options": self.task.options}
         place = len(self.attempts)
         self.attempts.append(Attempt.of("draft", reply, note))
-        if program is None or bare_program(program) is None:
-            return ["The reply holds no program" if program is None else "The program is no valid Python"]
+        if program is None or not readable:
+            return [
+                "The reply holds no program" if program is None else "The program is no valid Python"
+            ], None
         description = await described(
             program,
             self.caller,
@@ -173,7 +190,12 @@ class Cycle:
         self.attempts.append(Attempt.of("description", description))
         before = len(self.caller.calls)
         difference, said = await compared(
-            problem.text, description, self.caller, number=number, chain=self.number
+            problem.text,
+            description,
+            self.caller,
+            number=number,
+            chain=self.number,
+            max_tokens=self.task.max_verdict_tokens,
         )
         calls = self.caller.calls[before:]
         self.attempts.append(
@@ -186,24 +208,26 @@ class Cycle:
             )
         )
         if difference is None:
-            return ()
+            return (), NO_VERDICT
         self.attempts[place] = replace(self.attempts[place], note={**note, "size": difference.size})
-        return difference.hints
-
-    def _end(self) -> None:
-        """Note on the last program that the context was full."""
-        place = max(i for i, attempt in enumerate(self.attempts) if attempt.kind == "draft")
-        last = self.attempts[place]
-        self.attempts[place] = replace(last, note={**last.note, "ended": CONTEXT_FULL})
+        return difference.hints, EQUIVALENT if difference.equivalent else None
 
 
 def nearest(drafts: Sequence[Attempt]) -> int:
     """Return the place of the program whose description differs least from the task, the first of equals.
 
-    One that nobody could compare is further away than any other.
+    One that nobody could compare is further away than any other, and what is no program further still.
     """
-    sizes = [draft.note.get("size") for draft in drafts]
-    return min(range(len(drafts)), key=lambda i: (sizes[i] is None, sizes[i] or 0, i))
+    notes = [draft.note for draft in drafts]
+    return min(
+        range(len(drafts)),
+        key=lambda i: (
+            not notes[i].get("readable"),
+            notes[i].get("size") is None,
+            notes[i].get("size") or 0,
+            i,
+        ),
+    )
 
 
 def _costs(attempts: Sequence[Attempt]) -> list[int]:
@@ -217,6 +241,7 @@ def configured(
     *,
     max_cycles: int = 3,
     max_description_tokens: int = 512,
+    max_verdict_tokens: int = 512,
     allow_code_execution: bool = False,
     require_isolation: Isolation | None = None,
     test_seconds: float = 3.0,
@@ -226,6 +251,7 @@ def configured(
     Args:
         max_cycles: programs after the first.
         max_description_tokens: of what is said of a program, a thinking part included; what is cut is not compared.
+        max_verdict_tokens: of the comparison of a description with the task, a thinking part included.
         allow_code_execution: whether programs that the model wrote may be run, for the verdict.
         require_isolation: the weakest isolation that will do; None: the strongest there is.
         test_seconds: time of each test.
@@ -236,12 +262,14 @@ def configured(
     for name, value, least in (
         ("max_cycles", max_cycles, 0),
         ("max_description_tokens", max_description_tokens, 1),
+        ("max_verdict_tokens", max_verdict_tokens, 1),
     ):
         if value < least:
             raise ConfigError(f"tasks: cycle_prompt.{name} is {value}: it must be at least {least}")
     return CyclePrompt(
         max_cycles=max_cycles,
         max_description_tokens=max_description_tokens,
+        max_verdict_tokens=max_verdict_tokens,
         sandbox=shared_sandbox(allow_code_execution, require_isolation, Limits(seconds=test_seconds)),
         METRICS=(
             share("chosen"),
@@ -249,8 +277,8 @@ def configured(
             share("last"),
             share("regressed", higher_is_better=False),
             share("passed_if_equivalent"),
-            Metric(name="num_calls", counter="-", higher_is_better=None),
-            Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion"),
+            Metric(name="num_calls", counter="-", higher_is_better=None, detail=True),
+            Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion", detail=True),
             *(share(f"passed_round_{k}", detail=True, round_of=("passed", k)) for k in range(max_cycles + 1)),
             *(token_round("tokens", k) for k in range(max_cycles + 1)),
         ),

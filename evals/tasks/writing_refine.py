@@ -5,13 +5,13 @@ text `rounds` times, and scores every draft as that task would:
 
 - each metric of the task is that of the last text; `<metric>_round_K` that of the text after K revisions. The results
   have the curve, each round's paired gain over the first draft, and how many texts got better and worse.
-- `tokens_round_K`: all tokens written until then, critiques included.
+- `tokens_round_K`: all tokens written until then, critiques included, that of a revision which was not written too.
 - `independent_round_K`: the best, by the task's first metric with a direction, of the independent drafts that
   `tokens_round_K` pays for, the first draft among them, one that was begun within it counted whole. It is chosen by
   that metric, which for a length anybody can: what revising gains beyond that is more than luck. There is none under
   greedy decoding, where all drafts are one; and no more than `max_independent` drafts are written.
-- `ended_early`: chains that ended since the context had no room for a text as long as the last, or a critique was
-  empty.
+- `ended_early`: chains that ended since the context had no room for a text as long as the last, or a text or critique
+  was empty.
 
 Tasks that score one text by itself can be revised: not those that open the reply, stop it, ask in a way of their own,
 or pool over documents.
@@ -19,6 +19,7 @@ or pool over documents.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -101,7 +102,7 @@ class WritingRefine:
         prompt = self.task.prompt(sample)
         attempts: list[Attempt] = []
         last: Completion | None = None
-        ended = False
+        noted = {"options": self.options, "independent": self._is_compared(sampling)}
         async for revision in revisions(
             prompt,
             caller,
@@ -114,12 +115,10 @@ class WritingRefine:
         ):
             if revision.critique is not None:
                 attempts.append(Attempt.of("critique", revision.critique))
-            ended = revision.text is None
             if revision.text is not None:
                 last = revision.text
-                attempts.append(Attempt.of("draft", last, {} if attempts else {"options": self.options}))
+                attempts.append(Attempt.of("draft", last, {} if attempts else noted))
         assert last is not None, "there is always a first draft"
-        attempts[-1] = replace(attempts[-1], note={**attempts[-1].note, "ended_early": ended})
         spent = sum(attempt.num_tokens for attempt in attempts)
         alone = await self._alone(prompt, caller, sampling, number, spent - attempts[0].num_tokens)
         return replace(last, attempts=(*attempts, *alone), total_tokens=spent)
@@ -129,7 +128,7 @@ class WritingRefine:
     ) -> list[Attempt]:
         """Return the independent drafts that are begun within a budget of tokens."""
         found: list[Attempt] = []
-        if self.lead is None or sampling.temperature == 0:
+        if not self._is_compared(sampling):
             return found
         while budget > 0 and len(found) < self.max_independent:
             (reply,) = await caller(
@@ -139,11 +138,16 @@ class WritingRefine:
             found.append(Attempt.of("independent", reply, {"temperature": sampling.temperature}))
         return found
 
+    def _is_compared(self, sampling: Sampling) -> bool:
+        """Tell whether independent drafts are made beside a chain."""
+        return self.lead is not None and sampling.temperature != 0
+
     @property
     def options(self) -> dict[str, Any]:
-        """What decides how a chain goes; kept with it, so that it is not scored as another."""
+        """What decides how a chain goes, as JSON has it; kept with it, so that it is not scored as another."""
         names = ("rounds", "counted", "max_independent", "critique_tokens")
-        return {**{name: getattr(self, name) for name in names}, "inner": dict(self.inner_options)}
+        found = {**{name: getattr(self, name) for name in names}, "inner": dict(self.inner_options)}
+        return json.loads(json.dumps(found))
 
     def score(self, sample: Sample, text: str, finish_reason: str | None) -> Score:
         """Return what the task gives a text that nothing led to."""
@@ -162,9 +166,8 @@ class WritingRefine:
             fault = f"written under other options: {options}"
             return Score(metrics={}, unscored={m.name: fault for m in self.METRICS}, answer=text)
         each = [self._metrics(sample, draft) for draft in drafts]
-        totals = running_sums([a.num_tokens for a in attempts])
-        costs = [cost for cost, a in zip(totals, attempts, strict=True) if a.kind == "draft"]
-        early = any(attempt.note.get("ended_early") for attempt in attempts)
+        costs = _costs([attempt for attempt in attempts if attempt.kind != "independent"])
+        early = len(drafts) <= self.rounds
         found = {**score.metrics, "ended_early": float(early), **curve_metrics("tokens", costs, self.rounds)}
         for metric in self.task.METRICS:
             if all(metric.name in metrics for metrics in each):
@@ -176,13 +179,15 @@ class WritingRefine:
 
     def _independent(self, sample: Sample, attempts: Sequence[Attempt], costs: Sequence[int]) -> list[float]:
         """Return the best value of the independent drafts that are begun within each round's tokens; [] without any."""
-        alone = [a for a in attempts if a.kind == "independent"]
-        drafts = [a for a in attempts if a.kind == "draft"]
-        if self.lead is None or (not alone and len(drafts) > 1):
+        first = attempts[0]
+        if self.lead is None or not first.note.get("independent"):
             return []
-        tries = [drafts[0], *alone]
+        tries = [first, *(a for a in attempts if a.kind == "independent")]
         values = [self._metrics(sample, attempt).get(self.lead.name) for attempt in tries]
-        begins = [0, *running_sums([attempt.num_tokens for attempt in tries])[:-1]]
+        begins = [
+            -1,
+            *running_sums([attempt.num_tokens for attempt in tries])[:-1],
+        ]  # the first costs nothing more
         pick = max if self.lead.higher_is_better else min
         found = []
         for cost in costs:
@@ -199,6 +204,13 @@ class WritingRefine:
     def slices(self, sample: Sample) -> dict[str, str]:
         """Return the task's groups."""
         return self.task.slices(sample)
+
+
+def _costs(chain: Sequence[Attempt]) -> list[int]:
+    """Return all tokens written until each draft, and until the end where a critique led to none."""
+    totals = running_sums([attempt.num_tokens for attempt in chain])
+    costs = [cost for cost, attempt in zip(totals, chain, strict=True) if attempt.kind == "draft"]
+    return costs if chain[-1].kind == "draft" else [*costs, totals[-1]]
 
 
 def configured(
@@ -241,7 +253,9 @@ def configured(
     directed = [metric for metric in inner.METRICS if metric.higher_is_better is not None]
     lead = directed[0] if directed and max_independent else None
     metrics: list[Metric] = [replace(metric, pass_at_k=False) for metric in inner.METRICS]
-    metrics.append(Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion"))
+    metrics.append(
+        Metric(name="ended_early", counter="-", higher_is_better=None, summary="proportion", detail=True)
+    )
     for metric in inner.METRICS:
         metrics += [_of_round(metric, metric.name, k) for k in range(rounds + 1)]
     if lead is not None:

@@ -10,6 +10,7 @@ Python cannot be described.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,11 @@ from lengthwise.verdicts import Form
 
 PACKAGE = "lengthwise.refinement"
 FORM: Form = {"missing": None, "extra": None, "contradictory": None, "equivalent": ("yes", "no")}
-_NOTHING = frozenset(("", "none", "n/a", "nothing", "no"))
+_NOTHING = re.compile(
+    r"(?:none|nothing|n/?a|no)?|none\s*[;,.:(–—-].*|nothing(?: is| was)?(?: missing| extra| added| contradict\w*)",
+    re.DOTALL,
+)
+"""What a judge writes where there is no difference; "No check for 0" and "Nothing is returned" are ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,17 +101,25 @@ async def described(
 
 
 async def compared(
-    task: str, description: Completion, caller: Caller, *, number: int, attempts: int = 3, chain: int = 0
+    task: str,
+    description: Completion,
+    caller: Caller,
+    *,
+    number: int,
+    attempts: int = 3,
+    chain: int = 0,
+    max_tokens: int = 512,
 ) -> tuple[Difference | None, dict[str, Any]]:
     """Return how a description differs from a task by a model's verdict, and a note on it.
 
-    There is none (None) where the judge gives none, and of a description that is empty or was cut.
+    There is none (None) where the judge gives none, and of a description that is empty or was cut. `max_tokens` are
+    those of a verdict, a thinking part included.
     """
     if description.finish_reason != "stop" or not description.text.strip():
         is_cut = description.finish_reason != "stop"
         return None, {"verdict": None, "fault": "description cut" if is_cut else "description empty"}
     template = load_prompt(PACKAGE, "code_compare")
-    settings = JudgeSettings(model=caller.model, name="judge", max_attempts=attempts, max_tokens=512)
+    settings = JudgeSettings(model=caller.model, name="judge", max_attempts=attempts, max_tokens=max_tokens)
     judge = Judge(id=judge_id("judge", [template]), settings=settings, caller=caller)
     mark = digest([task, description.text])[:8]
     asked = template.render(task=task, description=description.text.strip(), mark=mark)
@@ -132,6 +145,6 @@ def read_difference(values: Any) -> Difference:
     hints = tuple(
         f"{title}: {values[key].strip()}"
         for key, title in titles.items()
-        if values[key].strip().rstrip(".").lower() not in _NOTHING
+        if not _NOTHING.fullmatch(values[key].strip("\"'`*.() \n").lower())
     )
     return Difference(equivalent=values["equivalent"] == "yes" and not hints, hints=hints)

@@ -1,16 +1,26 @@
-"""Tests that the text of a problem shows: doctests, and lines with a call, a sign and a value."""
+"""Tests that the text of a problem shows: doctests, calls with a sign and a value, inputs with their outputs."""
 
 from __future__ import annotations
 
 import ast
 import doctest
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from lengthwise.sandbox.code_tests import AssertTest, CallTest, Test
+from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest, Test
 
 _SIGNS = re.compile(r"^\s*(?:==>|==|=>|->|➞|=|returns?\b|should return\b)\s*(.+)$")
 """What stands between a call and its value in the examples of a text."""
+_HEADING = re.compile(
+    r"^\W*(?:(?:sample|example)s?\s*)?(input|output)s?(?:\s*(?:#|no\.?)?\s*\d+)?\s*(?::\W*|\W*)$",
+    re.IGNORECASE,
+)
+"""A line that is the heading of an example's input or output: `-----Sample Input-----`, `Output 2:`."""
+_OTHER_HEADING = re.compile(
+    r"^\s*-{3,}.*-{3,}\s*$|^\W*(?:explanation|note|examples?)s?\b[^:]{0,20}:?\W*$", re.IGNORECASE
+)
 
 
 def examples_of(text: str, name: str) -> list[Test]:
@@ -27,6 +37,42 @@ def examples_of(text: str, name: str) -> list[Test]:
         if test is not None:
             found.setdefault(call, test)
     return list(found.values())
+
+
+def shown_tests(text: str, tests: Sequence[Test]) -> tuple[Test, ...]:
+    r"""Return those tests of input and output that a text shows: an input under its heading, then its output.
+
+    Words alone do not show a test: a text of numbers has most short inputs and outputs somewhere.
+
+    Example:
+        >>> text = "Print 0 for 1.\n-----Sample Input-----\n2\n-----Sample Output-----\n4\n"
+        >>> shown_tests(text, [StdioTest(stdin="1", expected="0"), StdioTest(stdin="2\n", expected="4\n")])
+        (StdioTest(stdin='2\n', expected='4\n'),)
+    """
+    shown = _inputs_with_outputs(text)
+    found = []
+    for test in tests:
+        if isinstance(test, StdioTest):
+            given, expected = test.stdin.split(), test.expected.split()
+            if expected and any(i == given and o[: len(expected)] == expected for i, o in shown):
+                found.append(test)
+    return tuple(found)
+
+
+def _inputs_with_outputs(text: str) -> list[tuple[list[str], list[str]]]:
+    """Return the words under each heading of an input and under that of the output which follows it at once."""
+    sections: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        heading = _HEADING.match(line)
+        if heading:
+            sections.append((heading[1].lower(), []))
+        elif _OTHER_HEADING.match(line):
+            sections.append(("", []))
+        elif sections and not line.lstrip().startswith("```"):
+            sections[-1][1].extend(line.split())
+    return [
+        (one, two) for (kind, one), (after, two) in pairwise(sections) if (kind, after) == ("input", "output")
+    ]
 
 
 def _doctests(text: str) -> list[tuple[str, str]]:
@@ -77,7 +123,7 @@ _NOTHING = object()
 def _literal(text: str) -> Any:
     """Return the value that a text begins with; a full stop, a comment or a word may follow."""
     text = text.strip().removesuffix(".")
-    for end in sorted({len(text), *(m.start() for m in re.finditer(r"[\s.#;]", text))}, reverse=True):
+    for end in sorted({len(text), *(m.start() for m in re.finditer(r"[\s#;]|\.(?!\d)", text))}, reverse=True):
         value = text[:end].strip().rstrip(",;")  # "1, then": a comma ends the value and makes no tuple
         if re.match(r"\s*[-+*/%=]", text[end:]):  # 19 - 5 - 6 = 8
             continue

@@ -1,9 +1,9 @@
 """Programming problems as benchmarks have them: what is asked, tests that a solver may see, tests that decide.
 
-A solver sees the public tests: the examples in the texts of HumanEval and APPS, MBPP's first test, and what a row calls
-public. The verdict is by all tests of the benchmark, the public ones mostly among them. CYCLE (arXiv 2403.18746) has
-the tests of the benchmark decide which programs are refined and with what feedback, so that what is measured is partly
-told; who wants that asks for it.
+A solver sees the public tests: the examples in the texts of HumanEval and APPS, MBPP's first test, and what a row
+calls public. The verdict is by all tests of the benchmark, the public ones mostly among them. CYCLE (arXiv 2403.18746)
+has the tests of the benchmark decide which programs are refined and with what feedback, so that what is measured is
+partly told; who wants that asks for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.refinement.code_examples import examples_of
+from lengthwise.refinement.code_examples import examples_of, shown_tests
 from lengthwise.sandbox.code_tests import CallTest, StdioTest, Test
 from lengthwise.sandbox.row_tests import read_tests
 
@@ -109,12 +109,15 @@ def _humaneval(row: Mapping[str, Any]) -> CodeProblem:
 
 
 def _mbpp(row: Mapping[str, Any]) -> CodeProblem:
-    tests = [str(test) for test in row["test_list"]]
+    listed = row["test_list"]
+    if not isinstance(listed, list):
+        raise ValueError(f"its test_list is {str(listed)[:80]!r}: write a list of assertions")
+    tests = [str(test) for test in listed]
     imports = row.get("test_imports") or row.get("test_setup_code") or []
     code = "\n".join([imports] if isinstance(imports, str) else imports)
     tests = [f"{code}\n{test}" if code.strip() else test for test in tests]
     return CodeProblem(
-        text=f"{_text(row, 'prompt', 'text')}\nThe program must pass this test:\n{row['test_list'][0]}",
+        text=f"{_text(row, 'prompt', 'text')}\nThe program must pass this test:\n{listed[0]}",
         public=tuple(read_tests(tests[:1])),
         hidden=tuple(read_tests(tests)),
         solutions=(str(row["code"]),) if row.get("code") else (),
@@ -125,23 +128,13 @@ def _apps(row: Mapping[str, Any]) -> CodeProblem:
     tests = read_tests(row["input_output"])
     starter = row.get("starter_code") or ""
     text = _text(row, "question", "prompt")
+    called = next((test.name for test in tests if isinstance(test, CallTest)), None)
     return CodeProblem(
         text=f"{text}\n\nThe program begins so:\n{starter}" if str(starter).strip() else text,
-        public=tuple(test for test in tests if _is_shown(test, text)),
+        public=shown_tests(text, tests) or tuple(examples_of(text, called) if called else ()),
         hidden=tuple(tests),
         solutions=_programs(row.get("solutions")),
     )
-
-
-def _is_shown(test: Test, text: str) -> bool:
-    """Tell whether a text holds a test's input and, somewhere behind it, its output, as an example does."""
-    if not isinstance(test, StdioTest):
-        return False
-    words = f" {' '.join(text.split())} "
-    given, expected = (f" {' '.join(part.split())} " for part in (test.stdin, test.expected))
-    if not given.strip() or not expected.strip() or given not in words:
-        return False
-    return expected in words[words.index(given) + len(given) - 1 :]
 
 
 def _programs(value: Any) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ OPENING = "```python\n"
 _BAD, _FAILURE, _GOOD = "### Bad solution:", "### Execution failure:", "### Good solution:"
 _MAX_FEEDBACK = 400
 """Characters of a test, and of what an execution said of it."""
-_FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?=^[ \t]*\1|\Z)", re.DOTALL | re.MULTILINE)
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
+_FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?:^[ \t]*\1[^\n]*$|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def request(problem: CodeProblem, program: str | None = None, feedback: str = "") -> Prompt:
@@ -102,12 +103,13 @@ def feedback_of(tests: Sequence[Test], results: Sequence[Result]) -> str | None:
         if result.passed is False:
             said = {
                 "no_code": "no program was found in the reply",
-                "timeout": f"it ran longer than {result.seconds:.0f} seconds",
+                "timeout": "it ran out of time",
                 "memory": "it took more memory than allowed",
                 "output_limit": "it wrote more output than allowed",
             }.get(result.outcome, result.detail or result.outcome)
             if result.outcome == "failed" and result.actual is not None:
                 said = f"the output was {result.actual!r}"
+            said = _ADDRESS.sub("0x...", said)  # another one in each run, and a resumed chain asks as it did
             return f"{shortened(describe_test(test))}\n{said[:_MAX_FEEDBACK]}"
     return None
 

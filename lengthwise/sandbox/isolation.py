@@ -45,7 +45,8 @@ def readable_paths(*, site_packages: bool) -> list[str]:
 
 def command(isolation: Isolation, folder: str, readable: list[str]) -> list[str]:
     """Return the command up to the launcher's own arguments."""
-    python = [interpreter(), "-I", "-S", str(LAUNCHER)]
+    # Isolated (-I) but for the environment, which is ours: a hash seed, so that sets print alike in each run.
+    python = [interpreter(), "-P", "-s", "-S", str(LAUNCHER)]
     if isolation == "userns":
         return [*_dies_with_parent(), "unshare", *_user_namespace(), *_UNSHARE, *python]
     if isolation == "bwrap":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest, Test
+
+_CHECKS = re.compile(r"assert|check|verify|test|fail|exit|main", re.IGNORECASE)
+"""Names of functions that end a wrong program: `check(add)`, `self.assertEqual`, `sys.exit`, `unittest.main`."""
 
 
 def read_tests(value: Any) -> list[Test]:
@@ -15,10 +21,11 @@ def read_tests(value: Any) -> list[Test]:
     Args:
         value: a text of code with assertions (HumanEval's `test`, which is to call `check`, included); a list of such
             (MBPP's `test_list`); a list of maps {stdin, expected}, {name, args, expected} or {code}; a map of inputs
-            and outputs, with fn_name where these are calls (APPS); or one of these as JSON text.
+            and outputs, with fn_name where these are calls (APPS); or one of these as text, in JSON or as Python
+            writes it.
 
     Raises:
-        ValueError: it is none of these, or empty.
+        ValueError: it is none of these, or empty, or code that no program could fail.
 
     Example:
         >>> read_tests(["assert add(1, 2) == 3"])
@@ -41,12 +48,13 @@ def read_tests(value: Any) -> list[Test]:
 
 
 def _decoded(text: str) -> Any:
+    """Return what a text stands for: a list or map in JSON or as Python writes it, else the text."""
     if text.lstrip()[:1] not in ("[", "{"):
         return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return read(text.strip())
+    return text
 
 
 def _single(value: Any) -> Test:
@@ -87,10 +95,21 @@ def _call(name: Any, args: Any, expected: Any, *, may_be_wrapped: bool = False) 
 
 def _assertion(code: str) -> AssertTest:
     try:
-        compile(code, "test", "exec")
-    except (SyntaxError, ValueError) as error:
+        tree = ast.parse(code)
+        compile(tree, "test", "exec")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"a test is no Python: {error}: {code[:80]!r}") from None
+    if not any(map(_may_fail, ast.walk(tree))):
+        raise ValueError(f"a test asserts nothing, so that every program would pass it: {code[:80]!r}")
     return AssertTest(code=code)
+
+
+def _may_fail(node: ast.AST) -> bool:
+    """Tell whether a part of a test is there to fail: an assertion, a raise, or a call that is named like a check."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+        return _CHECKS.search(name) is not None
+    return isinstance(node, ast.Assert | ast.Raise)
 
 
 def _text(value: Any) -> str:

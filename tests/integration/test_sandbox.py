@@ -132,6 +132,12 @@ def test_the_environment_is_empty_of_ours(rung, monkeypatch):
 
 
 @rungs()
+def test_a_program_prints_the_same_in_each_run(rung):
+    source = "print({'a', 'bb', 'ccc', 'dd', 'e'})"
+    assert len({run_script(source, limits=LIMITS, isolation=rung).output for _ in range(4)}) == 1
+
+
+@rungs()
 def test_its_own_folder_is_its_own(rung):
     source = "open('a.txt', 'w').write('x')\nimport tempfile\nprint(open('a.txt').read(), tempfile.TemporaryFile())"
     assert run_script(source, limits=LIMITS, isolation=rung).outcome == "ended"

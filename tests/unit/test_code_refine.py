@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_builders.code_refine import nearest_solution
 from data_builders.run import main as build_main
 from evals.run import main as eval_main
-from lengthwise.refinement.code_examples import examples_of
+from lengthwise.refinement.code_examples import examples_of, shown_tests
 from lengthwise.refinement.code_problems import describe_test, read_problem
 from lengthwise.refinement.code_repair import commented, feedback_of, program_of, request
 from lengthwise.refinement.rounds import plateau, round_gains
@@ -63,6 +63,10 @@ def test_apps_and_code_contests_are_read():
     assert apps.public == () and apps.solutions == ("s",)  # "1." is no output that is shown
     apps = read_problem({"question": "Input\n1\nOutput\n1\n", "input_output": tests})
     assert apps.public == (StdioTest(stdin="1", expected="1"),) and len(apps.hidden) == 2
+    calls = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
+    assert len(read_problem({"question": "f(1) == 2, or so", "input_output": calls}).public) == 1
+    said = "N (1 <= N <= 100). Print 0 if it is even and 1 if odd. -----Output----- 1"
+    assert read_problem({"question": said, "input_output": tests}).public == ()  # words alone show no test
     contest = read_problem(
         {
             "description": "D",
@@ -81,6 +85,7 @@ def test_apps_and_code_contests_are_read():
         ("f([1, 2]) ➞ 'a'  # so", "f([1, 2]) should return 'a'"),
         ("  f((1, 2)) => true", "f(1, 2) should return True"),
         ("f('x(y)') -> 3.", "f('x(y)') should return 3"),
+        ("f(1) == 1.5.", "f(1) should return 1.5"),
     ],
 )
 def test_examples_in_the_lines_of_a_text(line: str, call: str):
@@ -93,7 +98,17 @@ def test_examples_in_the_lines_of_a_text(line: str, call: str):
 
 @pytest.mark.parametrize(
     "line",
-    ["f(n) == 2", "f(1) is nice", "def f(1): 2", "g(1) == 2", "f(1) == 19 - 5 = 14", "f(1", "f(1) == n"],
+    [
+        "f(n) == 2",
+        "f(1) is nice",
+        "def f(1): 2",
+        "g(1) == 2",
+        "f(1) == 19 - 5 = 14",
+        "f(1",
+        "f(1) == n",
+        "f(1) == 1.5 * 2",
+        "f(1) == 0.1 + 0.2",
+    ],
 )
 def test_what_is_no_example(line: str):
     assert examples_of(line, "f") == []
@@ -123,6 +138,22 @@ def test_public_tests_of_ours_are_not_taken_for_those_of_code_contests():
     tests = {"inputs": ["1"], "outputs": ["2"]}
     problem = read_problem({"prompt": "Q", "description": "D", "public_tests": tests, "tests": tests})
     assert problem.text == "Q" and len(problem.public) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-----Input-----\nOne N.\n-----Output-----\nPrint 4.\n-----Examples-----\nInput\n5\n1\n\nOutput\n4\n\n"
+        "Input\n7\n\nOutput\n8\n-----Note-----\nSo.",
+        "SAMPLE INPUT\n5\n1\nSAMPLE OUTPUT\n4\n\nExplanation\nIt is 8 for 7.",
+        "Sample Input 1:\n5 1\n\nSample Output 1:\n4\n",
+        "### Example Input\n```\n5\n1\n```\n### Example Output\n```\n4\n```",
+    ],
+)
+def test_an_input_with_its_output_is_shown_under_their_headings(text: str):
+    shown = StdioTest(stdin="5\n1\n", expected="4\n")
+    assert shown_tests(text, [StdioTest(stdin="1", expected="4"), shown])[0] == shown
+    assert len(shown_tests(text, [StdioTest(stdin="1", expected="4"), shown])) == 1
 
 
 def test_a_row_that_is_no_problem_says_what_it_needs():
@@ -175,6 +206,7 @@ def test_every_line_of_a_comment_is_one(text: str):
         ("```python title='a'\r\nx = 1\r\n```", False, "x = 1"),
         ("So:\n  ```{.python}\n  x = 1\n  ```", False, "x = 1"),
         ("~~~\nx = 1\n~~~", False, "x = 1"),
+        ("```\nimport math\n```\nAnd def g here:\n```\ndef g(): pass\n```", False, "def g(): pass"),
         ("```\ng(1)\n```\nwith\n```\ndef g(n):\n    return n\n```", False, "def g(n):\n    return n"),
     ],
 )
@@ -195,7 +227,9 @@ def test_feedback_is_of_the_first_failure_and_none_where_nothing_failed():
     assert feedback_of(tests, [passed, result("failed", actual="5")]) == (
         "for the input '2' the output should be '4'\nthe output was '5'"
     )
-    assert "longer than 3 seconds" in str(feedback_of(tests, [result("timeout", seconds=3.0)]))
+    assert "it ran out of time" in str(feedback_of(tests, [result("timeout", seconds=3.0)]))
+    raised = str(feedback_of(tests, [result("runtime", detail="ValueError: <A object at 0x7f00d2ab1c10>")]))
+    assert "0x7f" not in raised and "ValueError: <A object at 0x...>" in raised
     long = StdioTest(stdin="1" * 9000, expected="2")
     said = str(feedback_of([long], [result("runtime", detail="ValueError: no\n" + "x" * 9000)]))
     assert len(said) < 900 and "ValueError: no" in said and "should be '2'" in said
@@ -446,6 +480,22 @@ def test_a_sandbox_that_fails_passes_nobody(tmp_path, solver, monkeypatch):
     assert results["counts"]["code_refine"]["unscored"] == 1
 
 
+def test_a_sandbox_that_fails_for_an_independent_try_passes_it_nowhere(tmp_path, solver, monkeypatch):
+    run, seen = Sandbox.run, []
+
+    def failing(self: Sandbox, program: str | None, tests: Any, **more: Any) -> list[Result]:
+        visible = any(isinstance(test, CallTest) and list(test.args) == [1] for test in tests)
+        seen.append(visible)
+        broken = Result(outcome="sandbox_error", isolation="process")  # after the chain's two programs
+        return [broken] if visible and sum(seen) == 3 else run(self, program, tests, **more)
+
+    monkeypatch.setattr(Sandbox, "run", failing)
+    rows, _ = evaluate(tmp_path, solver, "never", max_rounds=1)
+    (alone,) = [a for a in rows["never"]["attempts"] if a["kind"] == "independent"]
+    assert alone["note"] == {"passed_visible_tests": False, "ended": "the sandbox failed"}
+    assert rows["never"]["unscored"]["independent"] == "the sandbox failed"
+
+
 def test_a_full_context_ends_a_chain_and_cuts_no_program(tmp_path, solver):
     engine = json.dumps({**json.loads(solver), "context_length": 100})
     rows, _ = evaluate(tmp_path, engine, "never", max_rounds=3, equal_budget=False)
@@ -458,6 +508,7 @@ def test_wrong_options_are_refused(tmp_path, solver, capsys):
     for more, said in (
         ({}, "allow_code_execution"),
         ({"max_rounds": -1, "allow_code_execution": True}, "at least 0"),
+        ({"refine_temperature": 0.0, "allow_code_execution": True}, "all independent tries are one"),
     ):
         arguments = [f"--tasks={json.dumps([{**task, **more}])}", "--model=m", f"--engine={solver}"]
         assert eval_main([*arguments, f"--output_dir={tmp_path / 'run'}"]) == 2

@@ -90,7 +90,12 @@ def test_a_row_without_tests_is_named():
             [CallTest(name="f", args=[1], expected=2, may_be_wrapped=True)],
         ),
         ([{"stdin": "1", "expected": "2", "code": None}], [StdioTest(stdin="1", expected="2")]),
-        ("[f(1)] == [2]", [AssertTest(code="[f(1)] == [2]")]),
+        ("['assert f(1) == {2}']", [AssertTest(code="assert f(1) == {2}")]),  # as Python writes a list
+        ("{'inputs': ['1'], 'outputs': ['2']}", [StdioTest(stdin="1", expected="2")]),
+        (
+            "def check(f):\n    assert f(1)\n\ncheck(f)",
+            [AssertTest(code="def check(f):\n    assert f(1)\n\ncheck(f)")],
+        ),
     ],
 )
 def test_forms_of_tests(value, tests):
@@ -100,7 +105,7 @@ def test_forms_of_tests(value, tests):
 @pytest.mark.parametrize("value",
     ["", [], None, 3, [{"stdin": "1"}], {"inputs": ["1"], "outputs": []}, "assert f(", [{"code": "x ="}],
      [{"name": "f", "args": None, "expected": 1}], {"inputs": [5], "outputs": [1], "fn_name": "f"},
-     [{"name": "a b", "args": [], "expected": 1}]],
+     [{"name": "a b", "args": [], "expected": 1}], "f(1) == 2", "[f(1)] == [2]", ["print(f(1))"], "{'a': 1}"],
 )  # fmt: skip
 def test_what_is_no_test_is_refused(value):
     with pytest.raises(ValueError, match="test|inputs"):

@@ -101,6 +101,12 @@ def test_each_chain_ends_where_it_should_and_the_nearest_program_is_chosen(tmp_p
         "right": [1, 1, 1], "second": [0, 1, 1], "never": [0, 0, 0], "worse": [1, 1, 0], "stuck": [0, 0, 0],
         "mute": [1, 1, 1],
     }  # fmt: skip
+    ended = {k: row["slices"]["ended"] for k, row in rows.items()}
+    assert ended == {
+        "right": "equivalent", "second": "equivalent", "never": "all cycles", "worse": "all cycles",
+        "stuck": "no new hint", "mute": "no verdict",
+    }  # fmt: skip
+    assert [k for k, row in rows.items() if row["metrics"]["ended_early"]] == ["mute"]
     # Only chains that ended in "equivalent" tell how far that can be trusted.
     told = {k for k, row in rows.items() if "passed_if_equivalent" in row["metrics"]}
     assert told == {"right", "second"}
@@ -135,6 +141,7 @@ def test_a_description_that_was_cut_is_compared_with_nothing(tmp_path, engine):
     rows, _ = evaluate(tmp_path, engine, "never", max_description_tokens=2)
     notes = [a["note"] for a in rows["never"]["attempts"] if a["kind"] == "comparison"]
     assert [note["fault"] for note in notes] == ["description cut"]
+    assert rows["never"]["slices"]["ended"] == "no verdict" and rows["never"]["metrics"]["ended_early"] == 1
     assert "passed_if_equivalent" not in rows["never"]["metrics"]
 
 
@@ -179,14 +186,36 @@ def test_hints_stand_behind_the_request():
     assert with_hints(user("Write f."), []) == user("Write f.")
 
 
-def test_the_nearest_is_the_first_of_equals_and_never_one_that_was_not_compared():
+NO_PROGRAM = -1
+
+
+def test_the_nearest_is_the_first_of_equals_and_never_one_that_was_not_compared_or_is_no_program():
     def drafts(*sizes: int | None) -> list[Attempt]:
-        return [
-            Attempt(kind="draft", text="", finish_reason="stop", num_tokens=1, note={"size": s})
-            for s in sizes
-        ]
+        notes = [{"size": None if s == NO_PROGRAM else s, "readable": s != NO_PROGRAM} for s in sizes]
+        return [Attempt(kind="draft", text="", finish_reason="stop", num_tokens=1, note=n) for n in notes]
 
     assert [nearest(drafts(*s)) for s in ((2, 1, 1), (None, 3), (None, None), (1, 0, 2))] == [1, 1, 0, 1]
+    assert [nearest(drafts(*s)) for s in ((NO_PROGRAM, None), (None, NO_PROGRAM), (NO_PROGRAM, 9))] == [
+        1,
+        0,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    "said", ["", "None.", '"none"', "Nothing is missing.", "None; all covered", "N/A", "(none)"]
+)
+def test_no_difference_in_other_words(said: str):
+    values = {"missing": said, "extra": "none", "contradictory": "no", "equivalent": "yes"}
+    assert read_difference(values).equivalent
+
+
+@pytest.mark.parametrize(
+    "said", ["No check for 0", "Nothing is returned for an empty list", "None of the cases"]
+)
+def test_differences_that_begin_like_none(said: str):
+    values = {"missing": said, "extra": "none", "contradictory": "none", "equivalent": "yes"}
+    assert not read_difference(values).equivalent
 
 
 def test_the_filter_keeps_what_reads_as_asked(tmp_path, engine):

@@ -109,6 +109,8 @@ class TestEntries:
         entries = {1: "one two three", 2: "stub", 9: "one two three"}
         assert completion_rate(entries, 4) == 0.5
         assert completion_rate(entries, 4, min_words=3) == 0.25
+        headed = split_entries("#*# Week 1: one two three #*# Week 2 - one two three four", "Week")
+        assert completion_rate(headed, 2, min_words=4) == 0.5  # the colon and the dash are no words
         with pytest.raises(ValueError, match="at least 1"):
             completion_rate(entries, 0)
 

@@ -97,7 +97,7 @@ def test_wider_windows_and_fewer_targets(tmp_path):
     run = build(tmp_path, ROWS, {"windows": "fm", "targets": ["10", "150"], "mlt_format": "<{target}>"})
     assert [row["id"] for row in run.rows()] == ["ten", "between", "ten2", "ten3", "system"]
     assert run.rows()[0]["messages"][-1]["content"].startswith("<10>word")
-    assert dropped(run)["long"] == "outside every window"
+    assert dropped(run)["long"] == "of a token that is not in targets"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from data_builders.run import main as build_main
 from evals.run import main as eval_main
-from lengthwise.records import LengthTarget
+from evals.tasks.writing_refine import configured
+from lengthwise.records import Attempt, LengthTarget, Sample, user
 from lengthwise.refinement.writing_loop import length_facts
 
 MODEL = '''
@@ -24,6 +25,8 @@ def reply(prompt, sampling, draw):
     with Path(__file__).with_suffix(".prompts").open("a") as file:
         file.write(asked)
     kind = re.search(r"kind: (\\w+)", asked)[1]
+    if "Say what should be changed" in asked and kind == "silent":
+        return ""
     if "Say what should be changed" in asked:
         return "It is too short."
     revised = "What should be changed" in asked
@@ -79,6 +82,7 @@ def test_each_draft_is_scored_as_the_task_does(tmp_path, engine):
     assert curve == [0.0, 75.0, 100.0] and rows["grows"]["metrics"]["s_l"] == 100.0
     points = results["rounds"]["writing_refine_longbench_write"]["s_l"]["rounds"]
     assert [(p["improved"], p["worsened"]) for p in points] == [(0, 0), (1, 0), (1, 0)]
+    assert rows["empty"]["metrics"]["ended_early"] == 1 and rows["grows"]["metrics"]["ended_early"] == 0
     assert rows["empty"]["flags"]["empty"] and rows["empty"]["metrics"]["s_l"] == 0
 
 
@@ -113,6 +117,37 @@ def test_greedy_drafts_are_all_one_so_that_none_is_made_beside_a_chain(tmp_path,
     rows, results = evaluate(tmp_path, engine, "grows", sampling={"temperature": 0})
     assert not any(a["kind"] == "independent" for a in rows["grows"]["attempts"])
     assert "independent" not in results["rounds"]["writing_refine_longbench_write"]
+
+
+def test_a_greedy_chain_of_one_draft_has_no_independent_ones(tmp_path, engine):
+    rows, results = evaluate(tmp_path, engine, "silent", sampling={"temperature": 0})
+    assert [a["kind"] for a in rows["silent"]["attempts"]] == ["draft", "critique"]
+    assert "independent" not in results["rounds"]["writing_refine_longbench_write"]
+
+
+def test_a_critique_without_a_revision_is_paid_for_and_ends_a_chain_early():
+    task = configured(task="longbench_write", rounds=2)
+    draft = Attempt(kind="draft", text="a b", finish_reason="stop", num_tokens=30, note={"independent": True})
+    critique = Attempt(kind="critique", text="", finish_reason="length", num_tokens=256)
+    sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
+    found = task.score_attempts(sample, "a b", "stop", (draft, critique)).metrics
+    assert [found[f"tokens_round_{k}"] for k in range(3)] == [30, 286, 286] and found["ended_early"] == 1
+
+
+def test_a_draft_of_no_tokens_is_among_the_independent_ones():
+    task = configured(task="longbench_write", rounds=1)
+    draft = Attempt(kind="draft", text="", finish_reason="stop", num_tokens=0, note={"independent": True})
+    sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
+    found = task.score_attempts(sample, "", "stop", (draft,)).metrics
+    assert found["independent_round_0"] == found["s_l_round_0"] == 0 and found["ended_early"] == 1
+
+
+def test_options_are_known_again_as_json_has_them():
+    task = configured(task="lifebench", options={"controls": ["about"]})
+    assert (
+        task.options["inner"] == {"controls": ["about"]}
+        and json.loads(json.dumps(task.options)) == task.options
+    )
 
 
 def test_a_full_context_ends_the_rounds_and_cuts_no_text(tmp_path, engine):
