@@ -364,8 +364,8 @@ def _also_read(builder: ModuleType, method: Any) -> list[InputFile]:
 
 
 def _warn_of_little(run: RunDir, counts: Counts, reasons: Mapping[str, int], min_kept_frac: float) -> None:
-    """Say loudly, with the reasons, if too little was kept."""
-    if counts.total and counts.kept < min_kept_frac * counts.total:
+    """Say loudly, with the reasons, if too little was kept, or nothing at all."""
+    if counts.total and (not counts.kept or counts.kept < min_kept_frac * counts.total):
         lines = [f"  {count:>6}  {reason}" for reason, count in reasons.items()]
         print(
             f"WARNING: only {counts.kept} of {counts.total} rows were kept (min_kept_frac {min_kept_frac:g}):\n"

@@ -27,9 +27,10 @@ from evals.base import Metric, Score
 from evals.label_judging import judge_labels
 from evals.labels import read_label
 from evals.reviews import review_document, review_lines
-from evals.scorer_plan import plan_judges, plan_scorer
+from evals.scorer_plan import PlannedScorer, plan_judges, plan_scorer
 from lengthwise.agreement import cohen_kappa, confusion
-from lengthwise.config import ConfigError, config_to_dict, option, parse_config
+from lengthwise.config import ConfigError, config_to_dict, is_dry_run, option, parse_config
+from lengthwise.dry_run import check_models
 from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.length_bias import score_length_correlation
@@ -94,8 +95,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    calibrate(parse_config(CalibrateConfig, words, prog="lengthwise calibrate"))
+    config = parse_config(CalibrateConfig, words, prog="lengthwise calibrate")
+    if is_dry_run(words):
+        dry_run(config)
+    else:
+        calibrate(config)
     return 0
+
+
+def dry_run(config: CalibrateConfig) -> None:
+    """Say what would be asked; nothing is loaded, nothing written.
+
+    Raises:
+        ConfigError: whatever would stop the command, as far as it shows without the judge.
+    """
+    samples = _labelled(config)
+    print(f"rows        {len(samples):,} of {config.file}")
+    if config.judge is None:
+        _stated_scores(config, samples)
+        print("judge       none: the rows have their prediction")
+    else:
+        _planned(config, samples)
+        check_models([(config.judge, config.judge_options.get("adapter"), config.engine)])
+        through = config.engine.get("name", "vllm")
+        print(f"judge       {config.judge} through {through}: at least {len(samples):,} calls")
+    print("dry run     nothing was written")
 
 
 def calibrate(config: CalibrateConfig) -> dict[str, Any]:
@@ -105,10 +129,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         ConfigError: a wrong file, scorer or judge, before the judge loads.
     """
     scale = (config.human_least, config.human_most)
+    samples = _labelled(config)
     is_judged = config.judge is not None
-    source = find_rows(config.file, field="file")
-    rows = converted(read_rows(source, field="file"), lambda row: read_label(row, scale, is_judged=is_judged))
-    samples, _ = accepted(rows, "raise", data=config.file, field="file")
     metric, scores = _judge_scores(config, samples) if is_judged else _stated_scores(config, samples)
     values = [score.metrics.get(metric.name) for score in scores]
     document = {
@@ -135,8 +157,23 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     return document
 
 
-def _judge_scores(config: CalibrateConfig, samples: Sequence[Sample]) -> tuple[Metric, list[Score]]:
-    """Ask the judge for every sample; return its metric and its scores."""
+def _labelled(config: CalibrateConfig) -> list[Sample]:
+    """Return the file's rows; one that cannot be used stops the command."""
+    scale = (config.human_least, config.human_most)
+    source = find_rows(config.file, field="file")
+    rows = converted(
+        read_rows(source, field="file"),
+        lambda row: read_label(row, scale, is_judged=config.judge is not None),
+    )
+    return accepted(rows, "raise", data=config.file, field="file")[0]
+
+
+def _planned(config: CalibrateConfig, samples: Sequence[Sample]) -> PlannedScorer:
+    """Return the scorer with its judge.
+
+    Raises:
+        ConfigError: it grades no single reply, or rows bring a prediction.
+    """
     if any(sample.metadata["prediction"] is not None for sample in samples):
         raise ConfigError(
             "judge: rows of the file have a prediction already: leave the judge out, or the column"
@@ -148,7 +185,13 @@ def _judge_scores(config: CalibrateConfig, samples: Sequence[Sample]) -> tuple[M
         raise ConfigError(
             f"scorer: {config.scorer} gives no grade of a single reply: name writing_quality or yes_no"
         )
-    return metric, run_async(
+    return planned
+
+
+def _judge_scores(config: CalibrateConfig, samples: Sequence[Sample]) -> tuple[Metric, list[Score]]:
+    """Ask the judge for every sample; return its metric and its scores."""
+    planned = _planned(config, samples)
+    return planned.metrics[0], run_async(
         judge_labels(
             planned,
             samples,

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="lengthwise export",
         description="Pass a finished evaluation on to other tools.",
         epilog="example: lengthwise export outputs/eval/base --format inspect --output logs/ "
-        "(for the model of a training run: lengthwise export --merge --help)",
+        "(for the model of a training run: lengthwise export --merge --help; for the rows of a build: "
+        "lengthwise export --rows FORM --help)",
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a finished evaluation")

@@ -22,7 +22,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -30,7 +30,7 @@ from evals.base import Task, measured, score_completion
 from evals.results import Tally, results_document, summarise
 from evals.results_table import format_table, warnings_of
 from evals.spread import with_spreads
-from lengthwise.config import ConfigError, option, parse_config
+from lengthwise.config import ConfigError, is_dry_run, option, parse_config
 from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.length_wishes import parse_length_wish
@@ -90,7 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    score(parse_config(ScoreConfig, words, prog="lengthwise score"))
+    config = parse_config(ScoreConfig, words, prog="lengthwise score")
+    if is_dry_run(words):
+        score(replace(config, output=None))
+        print("dry run     nothing was written")
+    else:
+        score(config)
     return 0
 
 

@@ -46,6 +46,6 @@ def asked_words(samples: Sequence[Sample]) -> str:
     for length in asking:
         totals[length.unit] = totals.get(length.unit, 0) + length.nominal
     if not asking:
-        return "no row carries a length"
+        return "no row has a column of lengths"
     amounts = " and ".join(f"{round(total):,} {unit}" for unit, total in totals.items())
     return f"{amounts} asked for by {len(asking):,} of {len(samples):,}"

@@ -64,6 +64,8 @@ def load_plugin(package: str, name: str, wanted: str = "Config") -> ModuleType:
         module = _load_file(package, Path(name))
     elif "." in name:
         module = _load_dotted(package, name)
+    elif name.lstrip().startswith(("{", "[")):
+        raise ConfigError(f"{package}: {name!r} is no valid YAML: a bracket or a quote is not closed")
     else:
         known = plugin_names(package, wanted)
         if name not in known:

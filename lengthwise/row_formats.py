@@ -71,7 +71,8 @@ def row_format(row: Mapping[str, Any]) -> RowFormat:
     if isinstance(row.get("text"), str):
         raise ValueError(
             "it is a plain text, not a conversation: to train on plain texts set curriculum: {name: "
-            "dataset_decomposition} and batching: {name: token_budget}"
+            "dataset_decomposition} and batching: {name: token_budget}; the builder back_translate "
+            "makes prompts for them"
         )
     raise ValueError(
         f"its keys are {sorted(row)[:8]}; it needs messages, or prompt and completion, or conversations "

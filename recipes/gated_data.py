@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.run_results import open_results
+from lengthwise.alpaca import asked, read_alpaca
 from lengthwise.config import ConfigError
 from lengthwise.files import write_rows
 from lengthwise.job import job, run_main
@@ -28,14 +29,10 @@ WORDS = (20, 30, 40, 50, 60, 80, 100, 120, 150, 200)
 TASK = "longbench_write"
 
 
-def asked(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
+def prompts_of(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
     """Return each instruction of Alpaca-form rows once, in an order of the seed, with a length drawn for it."""
     stream = random.Random(seed)
-    texts = list(
-        dict.fromkeys(
-            "\n\n".join(part for part in (row["instruction"], row.get("input")) if part) for row in rows
-        )
-    )
+    texts = list(dict.fromkeys(map(asked, rows)))
     stream.shuffle(texts)
     found = []
     for text in texts:
@@ -106,7 +103,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--data", type=Path, required=True, help="JSON list in Alpaca form; its answers are not used"
+        "--data", type=Path, required=True, help="JSON or JSON lines in Alpaca form; answers are not used"
     )
     parser.add_argument("--model", default="embedded:smollm2-135m")
     parser.add_argument("--num_prompts", type=int, default=200)
@@ -115,10 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max_tokens", type=int, default=400, help="of an answer")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/gated_data"))
-    args = parser.parse_args()
-    if not args.data.is_file():
-        parser.error(f"--data {args.data} is no file")
-    return args
+    return parser.parse_args()
 
 
 def answers(args: argparse.Namespace, name: str, model: str | Path, data: Path, **options: Any) -> RunDir:
@@ -156,7 +150,7 @@ def main() -> int:
     """Sample, gate, train both sides on each seed, evaluate, compare."""
     args = arguments()
     folder = args.output_dir
-    prompts = asked(json.loads(args.data.read_text(encoding="utf-8")), seed=0)
+    prompts = prompts_of(read_alpaca(args.data, with_answers=False), seed=0)
     if len(prompts) < args.num_prompts + args.num_held_out:
         raise ConfigError(
             f"--data has {len(prompts)} instructions, fewer than --num_prompts + --num_held_out: lower these"

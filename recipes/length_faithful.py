@@ -11,12 +11,13 @@ hindsight labelling of Ruler's MLT data and Self-Lengthen's length conditioning 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lengthwise.alpaca import asked, read_alpaca
+from lengthwise.config import ConfigError
 from lengthwise.files import write_rows
 from lengthwise.job import job, run_main
 from lengthwise.lengths import count_cjk_alpha
@@ -40,10 +41,9 @@ def labelled(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         num_words = count_cjk_alpha(row["output"])
         if not _MIN_WORDS <= num_words <= _MAX_WORDS:
             continue
-        asked = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
         found.append(
             {
-                "prompt": f"{asked}\n\nWrite about {num_words} words.",
+                "prompt": f"{asked(row)}\n\nWrite about {num_words} words.",
                 "completion": row["output"],
                 "type": "instruction",
                 "length": num_words,
@@ -63,13 +63,13 @@ def main() -> int:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/length_faithful"))
     args = parser.parse_args()
 
-    if not args.data.is_file():
-        parser.error(f"--data {args.data} is no file")
-    text = args.data.read_text(encoding="utf-8")
-    rows = labelled(json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines()))
+    rows = labelled(read_alpaca(args.data))
     random.Random(0).shuffle(rows)
     if len(rows) < args.num_train + args.num_held_out:
-        parser.error(f"--data has {len(rows)} usable rows, fewer than --num_train + --num_held_out")
+        raise ConfigError(
+            f"--data has {len(rows)} answers of {_MIN_WORDS} to {_MAX_WORDS} words, fewer than --num_train + "
+            f"--num_held_out, {args.num_train + args.num_held_out}: lower these"
+        )
     held_out = write_rows(args.output_dir / "held_out.jsonl", rows[: args.num_held_out])
     train = write_rows(args.output_dir / "train.jsonl", rows[args.num_held_out :][: args.num_train])
 

@@ -1,4 +1,4 @@
-"""Every evaluation task once, each in a run of its own, and one table of them all.
+"""The evaluation tasks of length and reasoning once, each in a run of its own, and one table of them all.
 
     python recipes/measure_all.py --data_dir DIR --limit 40        # DIR holds the benchmarks' own files
 

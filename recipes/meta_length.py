@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.alpaca import asked, read_alpaca
+from lengthwise.config import ConfigError
 from lengthwise.files import atomic_write, write_rows
 from lengthwise.job import job, merged, run_main
 from lengthwise.length_wishes import parse_length_wish
@@ -62,17 +64,17 @@ def split(
     random.Random(0).shuffle(shuffled)
     held_out: dict[str, dict[str, Any]] = {}
     for row in shuffled:
-        asked = _asked(row)
-        if len(held_out) < num_held_out and parse_length_wish(asked) is None:
+        question = _question(row)
+        if len(held_out) < num_held_out and parse_length_wish(question) is None:
             held_out.setdefault(
-                asked,
+                question,
                 {"id": str(len(held_out)), "instruction": row["instruction"], "input": row.get("input", "")},
             )
-    return list(held_out.values()), [row for row in shuffled if _asked(row) not in held_out]
+    return list(held_out.values()), [row for row in shuffled if _question(row) not in held_out]
 
 
-def _asked(row: Mapping[str, Any]) -> str:
-    return "\n".join(part for part in (row["instruction"], row.get("input")) if part)
+def _question(row: Mapping[str, Any]) -> str:
+    return asked(row, "\n")
 
 
 def over_seeds(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Reply]:
@@ -238,6 +240,14 @@ def samples(run: RunDir, label: str) -> list[dict[str, Any]]:
     return run.rows(file.name)
 
 
+def json_map(text: str) -> dict[str, Any]:
+    """Read a flag's map; argparse says that it is no `json_map` where it is none."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no map")
+    return found
+
+
 def arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -257,32 +267,31 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--save_steps", type=int, default=50)
     parser.add_argument("--max_tokens", type=int, default=384, help="cap of a reply")
     parser.add_argument("--max_concurrent_samples", type=int, default=64)
-    parser.add_argument("--engine", type=json.loads, default=EVAL, help="of the evaluations, as JSON")
+    parser.add_argument("--engine", type=json_map, default=EVAL, help="of the evaluations, as JSON")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/meta_length"))
-    args = parser.parse_args()
-    if not args.data.is_file():
-        parser.error(f"--data {args.data} is no file")
-    return args
+    return parser.parse_args()
 
 
 def main() -> int:
     """Build, train, merge, evaluate, and print what holds a length best."""
     args = arguments()
-    text = args.data.read_text(encoding="utf-8")
-    held_out, train = split(
-        json.loads(text) if text.lstrip().startswith("[") else map(json.loads, text.splitlines()),
-        args.num_held_out,
-    )
-    asked = write_rows(args.output_dir / "held_out.jsonl", held_out)
+    rows = read_alpaca(args.data)
+    held_out, train = split(rows, args.num_held_out)
+    if not held_out or not train:
+        raise ConfigError(
+            f"--data has {len(rows)} rows; --num_held_out {args.num_held_out} leaves {len(train)} to train on and "
+            f"{len(held_out)} that state no length to ask with: give more rows, or lower it"
+        )
+    questions = write_rows(args.output_dir / "held_out.jsonl", held_out)
     data = write_rows(args.output_dir / "train.jsonl", train)
-    base = evaluated(args, args.model, "untuned", asked, by_token=False)
+    base = evaluated(args, args.model, "untuned", questions, by_token=False)
     runs: dict[str, list[RunDir]] = {"mlt": [], "words": []}
     for form, found in runs.items():
         rows = build_rows(args, form, data)
         for seed in args.seeds:
             model = trained(args, form, rows, seed)
-            found.append(evaluated(args, model, f"{form}_{seed}", asked, by_token=form == "mlt"))
+            found.append(evaluated(args, model, f"{form}_{seed}", questions, by_token=form == "mlt"))
     measured = {form: over_seeds([samples(run, "told") for run in found]) for form, found in runs.items()}
     measured["untuned"] = over_seeds([samples(base, "told")])
     lines = table(measured, args.targets)

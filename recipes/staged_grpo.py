@@ -1,9 +1,9 @@
 """Reinforcement learning in stages: `lengthwise grpo` with more room for answers each time a stage is over.
 
-    python recipes/staged_grpo.py --config configs/grpo/staged.yaml [--accelerate_config NAME] [--key value ...]
+    python recipes/staged_grpo.py --config staged.yaml [--accelerate_config NAME] [--key value ...]
 
-The config has `stages: {lengths: [8192, 16384, 24576]}`. Stop it and start it again as you like: each stage begins
-from a checkpoint of the one before, with its optimizer, and the run folder is one.
+The config is any of `lengthwise grpo` with `stages: {lengths: [8192, 16384, 24576]}`. Stop it and start it again as you
+like: each stage begins from a checkpoint of the one before, with its optimizer, and the run folder is one.
 """
 
 from __future__ import annotations

@@ -109,10 +109,12 @@ def load(
     """
     if source is not None:
         return read_samples(source, lambda row: _sample(row, prefill))
-    if not scenarios or len(set(scenarios)) < len(scenarios) or num_tasks < 1:
+    if num_tasks < 1:
+        raise ConfigError(f"tasks: golden_thread.num_tasks is {num_tasks}: it must be at least 1")
+    if not scenarios or len(set(scenarios)) < len(scenarios):
         raise ConfigError(
-            f"tasks: golden_thread has scenarios {list(scenarios)} and num_tasks {num_tasks}: name one or more "
-            f"scenarios of {', '.join(SCENARIO_NAMES)}, each once, and at least one task"
+            f"tasks: golden_thread.scenarios is {list(scenarios)}: name one or more of "
+            f"{', '.join(SCENARIO_NAMES)}, each once"
         )
     num_of: dict[Kind, int] = {"once": num_once, "range": num_range, "periodic": num_periodic}
     try:

@@ -132,8 +132,8 @@ class Sandbox:
         """Choose the isolation."""
         if not self.allow_code_execution:
             raise ConfigError(
-                "code that a model wrote would be run, which is off: set allow_code_execution: true once you know that "
-                "this machine may run it"
+                "code that a model wrote would be run, which is off: set allow_code_execution: true in the entry of "
+                "the builder, task or reward that runs it, once you know that this machine may"
             )
         found = available()
         if not found:
