@@ -106,6 +106,12 @@ def test_results_are_written_where_asked_and_never_over_a_file(outputs, capsys, 
     assert "not overwritten" in capsys.readouterr().err
 
 
+def test_a_dry_run_writes_nothing(outputs, capsys, tmp_path):
+    path, out = outputs({"output": words(150), "length": 150}), tmp_path / "scores.json"
+    assert main([path, "--task", "tlg", "--output", str(out), "--dry_run"]) == 0
+    assert not out.exists() and "nothing was written" in capsys.readouterr().out
+
+
 def test_bad_rows_are_named_and_stop(outputs, capsys):
     path = outputs(
         {"output": words(5), "length": 5},

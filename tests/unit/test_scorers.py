@@ -282,6 +282,25 @@ class TestCalibration:
         assert "kappa, quadratic weights" in text and "unscored" in text
         assert main(words) == 2 and "is not overwritten" in capsys.readouterr().err
 
+    def test_a_dry_run_asks_nobody_and_writes_nothing(self, tmp_path: Path, capsys, monkeypatch):
+        monkeypatch.setattr("evals.calibrate.run_async", None)
+        file, output = tmp_path / "labels.jsonl", tmp_path / "out.json"
+        file.write_text(json.dumps({"prompt": "a", "output": "b", "human": 3}))
+        words = [
+            str(file),
+            "--judge",
+            "org/J",
+            "--engine.name",
+            "scripted",
+            "--output",
+            str(output),
+            "--dry_run",
+        ]
+        assert main(words) == 0 and not output.exists()
+        said = capsys.readouterr().out
+        assert "rows        1 of" in said and "org/J through scripted: at least 1 calls" in said
+        assert main([*words, "--scorer", "degeneration"]) == 2
+
     @pytest.mark.parametrize(
         ("row", "flags", "message"),
         [
