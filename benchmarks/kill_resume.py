@@ -2,6 +2,10 @@
 
     python benchmarks/kill_resume.py --engine scripted
     python benchmarks/kill_resume.py --engine vllm --num_inputs 24
+    python benchmarks/kill_resume.py --engine vllm --jobs refinement --num_inputs 8 --num_kills 2
+
+The jobs `build` and `eval` ask for one text an input, with any engine; those of `refinement`, with vLLM only, are one
+of each task and builder that makes several calls an input which depend on each other, or several replies.
 
 With the scripted engine the files must be byte-equal to those of a run that nobody killed. Real sampling is not
 reproducible, so with vLLM (the embedded model) every input must have ended once, no committed answer may have
@@ -20,15 +24,66 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = {"build": "data_builders/run.py", "eval": "evals/run.py"}
+BUILD, EVAL = "data_builders/run.py", "evals/run.py"
 FAULTS = '{"empty": 0.05, "truncated": 0.05, "error": 0.05, "refusal": 0.05, "malformed": 0.05}'
-LEAST_CALLS = {"build": 2, "eval": 1}
-"""Calls that nearly every input makes: the kills are spread over them."""
+SHORT = "--sampling.max_tokens=96"
+CODE = {"data": "configs/data/code_tasks.jsonl", "allow_code_execution": True}
+JUDGE = '--judges={"model": "embedded:smollm2-135m", "max_tokens": 64}'
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A job on vLLM: its script, its config, what is changed of it, and the calls that nearly every input makes."""
+
+    script: str
+    config: str
+    flags: Sequence[str]
+    least_calls: int = 1
+
+
+def _task(**entry: Any) -> str:
+    return f"--tasks={json.dumps([entry])}"
+
+
+KINDS = {
+    "build": Kind(BUILD, "data/agent_write_debug.yaml", (), 2),
+    "eval": Kind(EVAL, "evals/debug.yaml", ("--tasks=longen", "--sampling.temperature=0.8")),
+    "code_refine": Kind(
+        EVAL, "evals/code_refine.yaml", (_task(name="code_refine", max_rounds=2, **CODE), SHORT), 3
+    ),
+    "cycle_prompt": Kind(
+        EVAL, "evals/refinement.yaml", (_task(name="cycle_prompt", max_cycles=1, **CODE), SHORT), 3
+    ),
+    "writing_refine": Kind(
+        EVAL, "evals/refinement.yaml", (_task(name="writing_refine", task="longen", rounds=1), SHORT), 3
+    ),
+    "golden_thread": Kind(
+        EVAL,
+        "evals/golden_thread.yaml",
+        (_task(name="golden_thread", num_entries=12, num_once=3, num_tasks=24), SHORT),
+    ),
+    "judged": Kind(
+        EVAL, "evals/debug.yaml", (_task(name="writing", data=None), "--scorers=checklist", JUDGE, SHORT), 2
+    ),
+    "several_replies": Kind(EVAL, "evals/debug.yaml", ("--tasks=longen", "--num_samples=3", SHORT)),
+    "build_code_refine": Kind(
+        BUILD, "data/code_refine.yaml", ("--rows_per_prompt=1", "--builder.max_tokens=96")
+    ),
+    "build_consistent_code": Kind(
+        BUILD, "data/consistent_code.yaml", ("--builder.max_tokens=96", "--builder.judge_max_tokens=64"), 2
+    ),
+    "build_writing_refine": Kind(
+        BUILD, "data/writing_refine.yaml", ("--builder.max_tokens=96", "--builder.rounds=1"), 3
+    ),
+}
+REFINEMENT = "refinement"
+"""Names all jobs but the first two."""
 
 
 class Job:
@@ -39,9 +94,10 @@ class Job:
         self.verb, self.folder = verb, folder / "run"
         self.log = folder / "requests.jsonl"
         self.num_inputs = num_inputs
+        self.least_calls = KINDS[verb].least_calls
         folder.mkdir()
         self.command = [
-            *(sys.executable, str(ROOT / SCRIPTS[verb])),
+            *(sys.executable, str(ROOT / KINDS[verb].script)),
             *_flags(verb, engine, num_inputs, prompts),
             *(f"--output_dir={self.folder}", f"--engine.request_log={self.log}"),
         ]
@@ -72,12 +128,13 @@ class Job:
         return {file.name.split("_20")[0]: file.read_bytes() for n in names for file in self.folder.glob(n)}
 
     def ended(self) -> list[str]:
-        """Return what ended, each input by its name."""
+        """Return what ended, each input by its name: of several replies to one the first."""
         names = [
             f"{file.name.split('_20')[0] if file.name.startswith('samples') else ''}/{row['id']}"
             for pattern in ("data.jsonl", "samples_*.jsonl")
             for file in self.folder.glob(pattern)
             for row in rows(file)
+            if row.get("completion_index", 0) == 0
         ]
         dropped = rows(self.folder / "dropped.jsonl")
         return names + [f"{'samples_' + row['task'] if 'task' in row else ''}/{row['id']}" for row in dropped]
@@ -90,19 +147,31 @@ class Job:
 
 def _flags(verb: str, engine: str, num_inputs: int, prompts: Path) -> list[str]:
     if engine == "vllm":
-        config = {"build": "data/agent_write_debug.yaml", "eval": "evals/debug.yaml"}[verb]
+        kind = KINDS[verb]
         # Few at once, so that the answers come one by one and a run is not over before its last kill.
         given = [
-            f"--config={ROOT / 'configs' / config}",
+            f"--config={ROOT / 'configs' / kind.config}",
             f"--limit={num_inputs}",
             "--max_concurrent_samples=4",
+            *kind.flags,
         ]
-        return [*given, "--tasks=longen", "--sampling.temperature=0.8"] if verb == "eval" else given
+        return [*given, f"--data={programs(prompts)}"] if verb == "build_consistent_code" else given
     given = ["--model=script", "--engine.name=scripted", f"--engine.faults={FAULTS}"]
     given += ["--engine.delay_seconds=0.02", "--max_concurrent_samples=4"]
     if verb == "eval":
         return [*given, "--tasks=longen", f"--limit={num_inputs}"]
     return [*given, f"--data={prompts}"]
+
+
+def programs(beside: Path) -> Path:
+    """Write our tasks with a solution each, as conversations, and return the file."""
+    path = beside.with_name("programs.jsonl")
+    with path.open("w") as file:
+        for task in rows(ROOT / CODE["data"]):
+            answer = f"```python\n{task['solutions'][0]}\n```"
+            turns = [{"role": "user", "content": task["prompt"]}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"id": task["id"], "messages": turns}) + "\n")
+    return path
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -140,7 +209,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 def kill_and_resume(job: Job, num_kills: int, draw: random.Random) -> dict[str, Any]:
     """Kill the job at random instants, run it to its end, and return what was seen."""
     # So many calls between two kills that the job is not done before the last; 0 is a kill while it starts.
-    most = 2 * LEAST_CALLS[job.verb] * job.num_inputs // (num_kills + 1)
+    most = 2 * job.least_calls * job.num_inputs // (num_kills + 1)
     gaps = [0, *(draw.randint(0, most) for _ in range(num_kills - 1))]
     committed: dict[str, Any] = {}
     num_lost = num_left = kills = 0
@@ -184,11 +253,14 @@ def main() -> int:
     """Kill both jobs, print what was seen, and return 1 if something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
-    parser.add_argument("--jobs", nargs="+", choices=tuple(SCRIPTS), default=list(SCRIPTS))
+    parser.add_argument("--jobs", nargs="+", choices=(*KINDS, REFINEMENT), default=["build", "eval"])
     parser.add_argument("--num_inputs", type=int, default=60)
     parser.add_argument("--num_kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    jobs = [j for job in args.jobs for j in ([*KINDS][2:] if job == REFINEMENT else [job])]
+    if args.engine == "scripted" and not {"build", "eval"}.issuperset(jobs):
+        parser.error("--jobs: with the scripted engine there are build and eval")
     draw = random.Random(args.seed)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -197,7 +269,7 @@ def main() -> int:
         prompts.write_text(
             "".join(json.dumps({"id": f"p{i}", "prompt": t}) + "\n" for i, t in enumerate(texts))
         )
-        for verb in args.jobs:
+        for verb in jobs:
             job = Job(verb, args.engine, Path(name) / verb, args.num_inputs, prompts)
             found[verb] = kill_and_resume(job, args.num_kills, draw)
             if args.engine == "scripted":
