@@ -73,15 +73,29 @@ def _batches(job: TrainJob, plan: Plan) -> list[str]:
         return []
     lengths, real = plan.data.lengths, plan.data.real_lengths
     if plan.budget is None:
-        rows = random.Random(job.seed).sample(range(len(lengths)), len(lengths))
         size = plan.layout.batch_size
+        if plan.args.train_sampling_strategy == "group_by_length":
+            rows, how = (
+                _grouped(lengths, size * plan.args.gradient_accumulation_steps, job.seed),
+                "of like length",
+            )
+        else:
+            rows, how = random.Random(job.seed).sample(range(len(lengths)), len(lengths)), "as they come"
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         frac = real_token_frac(lengths, batches, real)
         return [
             context_line(plan.data.sequence_lengths),
-            f"batches     padded: {size} rows as they come, about {frac:.0%} of their tokens are no padding",
+            f"batches     padded: {size} rows {how}, about {frac:.0%} of their tokens are no padding",
         ]
     return list(batches_lines(plan.budget, job.length_curriculum, plan.data, plan.args))
+
+
+def _grouped(lengths: Sequence[int], size: int, seed: int) -> list[int]:
+    """Return an order of the rows as the trainer's sampler draws it."""
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    return get_length_grouped_indices(list(lengths), size, generator=torch.Generator().manual_seed(seed))
 
 
 def _devices(args: TrainingArguments) -> str:
