@@ -19,6 +19,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from lengthwise.alpaca import asked, read_alpaca
@@ -36,17 +37,20 @@ from lengthwise.statistics import Interval, share_interval
 ALL = "all"
 """The row of a table that holds every target."""
 METRICS = ("fm", "pm")
+COUNTER = "regex_w"
+"""What `tlg` counts words by."""
 EVAL = {"name": "vllm", "max_model_len": 1024, "cpu_kv_cache_gib": 1}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What one prompt scored, 0..1, over the seeds of a training."""
+    """What one prompt scored, 0..1, and how many words were written, over the seeds of a training."""
 
     id: str
     target: str
     question: str
     scores: Mapping[str, float]
+    words: float
 
 
 def split(
@@ -84,23 +88,21 @@ def over_seeds(runs: Sequence[Sequence[Mapping[str, Any]]]) -> list[Reply]:
         runs: rows of the samples files of `tlg`, the same prompts in each.
 
     Example:
-        >>> row = {"id": "0/30", "cluster": "0", "slices": {"target": "30"}}
+        >>> row = {"id": "0/30", "cluster": "0", "slices": {"target": "30"}, "counts": {"regex_w": 31}}
         >>> (found,) = over_seeds([[row | {"metrics": {"fm": 1, "pm": 0}}], [row | {"metrics": {"fm": 0, "pm": 0}}]])
-        >>> found.target, found.scores
-        ('30', {'fm': 0.5, 'pm': 0.0})
+        >>> found.target, found.scores, found.words
+        ('30', {'fm': 0.5, 'pm': 0.0}, 31.0)
     """
-    scores: dict[str, list[Mapping[str, float]]] = {}
+    rows_of: dict[str, list[Mapping[str, Any]]] = {}
     for row in (row for run in runs for row in run):
-        scores.setdefault(row["id"], []).append(row["metrics"])
+        rows_of.setdefault(row["id"], []).append(row)
     return [
         Reply(
             id=row["id"],
             target=row["slices"]["target"],
             question=row["cluster"],
-            scores={
-                name: sum(found[name] for found in scores[row["id"]]) / len(scores[row["id"]])
-                for name in METRICS
-            },
+            scores={name: fmean(found["metrics"][name] for found in rows_of[row["id"]]) for name in METRICS},
+            words=fmean(found["counts"][COUNTER] for found in rows_of[row["id"]]),
         )
         for row in runs[0]
     ]
@@ -141,6 +143,10 @@ def table(measured: Mapping[str, Sequence[Reply]], targets: Sequence[str]) -> li
                 cells.append(f"{_interval(found, signed=True)}{chance}")
             number = len(of_target(measured[first], target))
             lines.append(f"| {metric} | {target} | {number} | {' | '.join(cells)} |")
+    for target in targets:  # a model that does not heed the length writes as much whatever is asked
+        chosen = [of_target(replies, target) for replies in measured.values()]
+        cells = [f"{median(reply.words for reply in found):g}" for found in chosen] + [""] * len(others)
+        lines.append(f"| median words | {target} | {len(chosen[0])} | {' | '.join(cells)} |")
     return lines
 
 

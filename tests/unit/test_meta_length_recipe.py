@@ -29,6 +29,7 @@ def row(question: str, target: str, fm: float, pm: float = 0) -> dict[str, Any]:
         "cluster": question,
         "slices": {"target": target},
         "metrics": {"fm": fm, "pm": pm},
+        "counts": {"regex_w": 10 * fm},
     }
 
 
@@ -60,7 +61,11 @@ def test_the_table_holds_the_first_model_against_the_others():
     lines = table(measured, ["10", "30"])
     assert lines[0] == "| metric | target | n | mlt | words | untuned | mlt - words | mlt - untuned |"
     assert len({line.count("|") for line in lines}) == 1
-    assert len(lines) == 2 + 2 * 3
+    assert len(lines) == 2 + 2 * 3 + 2
+    assert lines[-2:] == [
+        "| median words | 10 | 4 | 10 | 5 | 0 |  |  |",
+        "| median words | 30 | 4 | 5 | 0 | 0 |  |  |",
+    ]
     assert lines[2].startswith(
         "| fm | 10 | 4 | 1.00 [0.51, 1.00] | 0.50 [0.15, 0.85] | 0.00 [0.00, 0.49] | +0.50 ["
     )
