@@ -1,4 +1,4 @@
-"""A build and an evaluation, each killed with SIGKILL at random instants and started again until it is done.
+"""Builds and evaluations, each killed with SIGKILL at random instants and started again until it is done.
 
     python benchmarks/kill_resume.py --engine scripted
     python benchmarks/kill_resume.py --engine vllm --num_inputs 24
@@ -45,6 +45,8 @@ class Kind:
     config: str
     flags: Sequence[str]
     least_calls: int = 1
+    most: int = 48
+    """Inputs that there are."""
 
 
 def _task(**entry: Any) -> str:
@@ -52,8 +54,8 @@ def _task(**entry: Any) -> str:
 
 
 KINDS = {
-    "build": Kind(BUILD, "data/agent_write_debug.yaml", (), 2),
-    "eval": Kind(EVAL, "evals/debug.yaml", ("--tasks=longen", "--sampling.temperature=0.8")),
+    "build": Kind(BUILD, "data/agent_write_debug.yaml", (), 2, most=1000),
+    "eval": Kind(EVAL, "evals/debug.yaml", ("--tasks=longen", "--sampling.temperature=0.8"), most=72),
     "code_refine": Kind(
         EVAL, "evals/code_refine.yaml", (_task(name="code_refine", max_rounds=2, **CODE), SHORT), 3
     ),
@@ -66,10 +68,14 @@ KINDS = {
     "golden_thread": Kind(
         EVAL,
         "evals/golden_thread.yaml",
-        (_task(name="golden_thread", num_entries=12, num_once=3, num_tasks=24), SHORT),
+        (_task(name="golden_thread", num_entries=12, num_once=3, num_tasks=48), SHORT),
     ),
     "judged": Kind(
-        EVAL, "evals/debug.yaml", (_task(name="writing", data=None), "--scorers=checklist", JUDGE, SHORT), 2
+        EVAL,
+        "evals/debug.yaml",
+        (_task(name="writing", data=None), "--scorers=checklist", JUDGE, SHORT),
+        2,
+        most=8,
     ),
     "several_replies": Kind(EVAL, "evals/debug.yaml", ("--tasks=longen", "--num_samples=3", SHORT)),
     "build_code_refine": Kind(
@@ -93,7 +99,7 @@ class Job:
         """Note the command; nothing starts yet."""
         self.verb, self.folder = verb, folder / "run"
         self.log = folder / "requests.jsonl"
-        self.num_inputs = num_inputs
+        self.num_inputs = num_inputs = min(num_inputs, KINDS[verb].most)
         self.least_calls = KINDS[verb].least_calls
         folder.mkdir()
         self.command = [
@@ -250,7 +256,7 @@ def kill_and_resume(job: Job, num_kills: int, draw: random.Random) -> dict[str, 
 
 
 def main() -> int:
-    """Kill both jobs, print what was seen, and return 1 if something was lost."""
+    """Kill the jobs, print what was seen, and return 1 if something was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--engine", choices=("scripted", "vllm"), default="scripted")
     parser.add_argument("--jobs", nargs="+", choices=(*KINDS, REFINEMENT), default=["build", "eval"])

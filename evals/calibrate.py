@@ -115,10 +115,12 @@ def dry_run(config: CalibrateConfig) -> None:
         _stated_scores(config, samples)
         print("judge       none: the rows have their prediction")
     else:
-        _planned(config, samples)
-        check_models([(config.judge, config.judge_options.get("adapter"), config.engine)])
-        through = config.engine.get("name", "vllm")
-        print(f"judge       {config.judge} through {through}: at least {len(samples):,} calls")
+        judge = _planned(config, samples).judge
+        assert judge is not None, "refused before"
+        check_models([(judge.settings.model, judge.settings.adapter, judge.engine)])
+        print(
+            f"judge       {judge.settings.model} through {judge.engine.get('name', 'vllm')}, of {len(samples):,} rows"
+        )
     print("dry run     nothing was written")
 
 

@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     config = parse_config(ScoreConfig, words, prog="lengthwise score")
+    if config.output is not None and Path(config.output).exists():
+        raise ConfigError(f"output: {config.output} exists and is not overwritten: give another name")
     if is_dry_run(words):
         score(replace(config, output=None))
         print("dry run     nothing was written")
@@ -103,10 +105,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     """Score the file of `config`, print the table and return the results.
 
     Raises:
-        ConfigError: if the file is missing, a row is bad and may not be dropped, or `output` exists.
+        ConfigError: if the file is missing, or a row is bad and may not be dropped.
     """
-    if config.output is not None and Path(config.output).exists():
-        raise ConfigError(f"output: {config.output} exists and is not overwritten: give another name")
     source = find_rows(config.file, field="file")
     if not source.files:
         raise ConfigError(f"file: there is no {config.file!r}: give a file of outputs")

@@ -28,6 +28,7 @@ def read_alpaca(path: Path, *, with_answers: bool = True) -> list[dict[str, Any]
         if isinstance(row, BadRow):
             raise ConfigError(f"--data {row}")
         missing = [name for name in needed if not isinstance(row.values.get(name), str)]
+        missing += [] if isinstance(row.values.get("input") or "", str) else ["input"]
         if missing:
             raise ConfigError(
                 f"--data {row.place}: it has no text in {' and '.join(missing)}: give rows in Alpaca form "

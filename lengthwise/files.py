@@ -32,6 +32,5 @@ def atomic_write(path: str | Path, text: str) -> None:
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a file of JSON lines, whole or not at all, and return its path; the same rows give the same file."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path

@@ -22,8 +22,9 @@ from lengthwise.config import did_you_mean
 from lengthwise.engines.base import EngineError
 from lengthwise.engines.orphans import OWNER
 from lengthwise.journal import JournalError
+from lengthwise.models import folder_digest
 from lengthwise.provenance import file_sha256
-from lengthwise.run_dir import TRAINING_JOBS, RunDir, run_folder
+from lengthwise.run_dir import LOCATION, TRAINING_JOBS, RunDir, run_folder
 from lengthwise.value_types import ConfigError
 from lengthwise.yaml_source import parse_yaml
 
@@ -229,13 +230,13 @@ def job(
         verb: "build", "sft", "dpo" or "eval".
         config: the YAML file.
         accelerate_config: how to distribute a training job.
-        reuse: return the run that is there if it is finished and had the same config and input files, so that a
-            recipe resumes; a finished run of other ones is refused, with what differs.
+        reuse: return the run that is there if it is finished and had the same config, input files and model, so that
+            a recipe resumes; a finished run of other ones is refused, with what differs.
         **overrides: fields that win over the file; maps set single entries of a component.
 
     Raises:
         JobFailed: the job did not succeed; the exit code tells how.
-        ConfigError: to be used again is a run whose input files have changed since.
+        ConfigError: to be used again is a run whose input files or model have changed since.
 
     Example:
         >>> data = job("build", "configs/data/agent_write.yaml", name="round_1")  # doctest: +SKIP
@@ -246,7 +247,7 @@ def job(
     folder = run_folder(verb, resolved.get("name"), resolved.get("output_dir"))
     if reuse and (folder / "manifest.json").is_file():
         before = RunDir.load(folder)
-        if before.config == resolved:
+        if _settings(before.config) == _settings(resolved):
             _refuse_changed_inputs(before)
             print(f"{verb}: {folder} is finished and is used again", file=sys.stderr)
             return before
@@ -266,6 +267,7 @@ def merged(trained: str | Path) -> Path:
 
     Raises:
         JobFailed: the export did not succeed; it leaves no folder then.
+        ConfigError: the folder that is there was made from another training.
     """
     run, folder = Path(trained), Path(f"{trained}_merged")
     if not (run / "adapter_config.json").is_file():
@@ -275,16 +277,29 @@ def merged(trained: str | Path) -> Path:
         code = run_process([*command, f"--output_dir={folder}"])
         if code != 0:
             raise JobFailed("export", code)
+    made_of = json.loads((folder / "export.json").read_text(encoding="utf-8"))["lineage"][
+        "run_manifest_sha256"
+    ]
+    if made_of != file_sha256(run / "manifest.json"):
+        raise ConfigError(f"{folder} was merged from an earlier training in {run}: delete it")
     return folder
 
 
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in LOCATION}
+
+
 def _refuse_changed_inputs(run: RunDir) -> None:
-    """Refuse a finished run that has read files which are now others; of files that are gone nothing can be said."""
+    """Refuse a finished run of files, or a whole model, that are others now; of what is gone nothing can be said."""
     recorded = [(Path(entry["path"]), entry["sha256"]) for entry in run.manifest["inputs"]]
     changed = [str(path) for path, digest in recorded if path.is_file() and file_sha256(path) != digest]
+    training = run.manifest.get("training") or {}
+    for model in (run.manifest.get("model"), training.get("base_model")):
+        if model and not model.get("adapter") and (Path(model["name"]) / "config.json").is_file():
+            changed += [model["name"]] if folder_digest(Path(model["name"])) != model["identity"] else []
     if changed:
         raise ConfigError(
-            f"{run.path} holds a finished run of other data: {', '.join(changed)} changed since. "
+            f"{run.path} holds a finished run of other inputs: {', '.join(changed)} changed since. "
             "Choose another output_dir, or delete the folder"
         )
 

@@ -24,7 +24,7 @@ from lengthwise.provenance import InputFile, count_rows, file_sha256, git_commit
 from lengthwise.records import digest
 from lengthwise.value_types import ConfigError
 
-__all__ = ["RUN_CONFIG", "TRAINING_JOBS", "InputFile", "RunDir", "git_commit", "run_folder"]
+__all__ = ["LOCATION", "RUN_CONFIG", "TRAINING_JOBS", "InputFile", "RunDir", "git_commit", "run_folder"]
 
 SCHEMA_VERSION = 1
 
@@ -36,7 +36,7 @@ _MANIFEST, _LOCK, _JOURNAL = "manifest.json", ".lock", "journal.jsonl"
 TRAINING_JOBS = frozenset({"sft", "dpo", "kto", "orpo", "grpo"})
 """Jobs that leave a trained model, and that a launcher starts once per device."""
 
-_LOCATION = frozenset({"name", "output_dir"})
+LOCATION = frozenset({"name", "output_dir"})
 """Where a run lies is no part of what it does: a moved folder resumes."""
 
 
@@ -155,7 +155,7 @@ class RunDir:
         def decide(values: dict[str, Any]) -> dict[str, Any]:
             also = getattr(config, "also_decisive", ())
             decisive = result_affecting(type(config), values, also=also) if is_config else values
-            return {key: value for key, value in decisive.items() if key not in _LOCATION}
+            return {key: value for key, value in decisive.items() if key not in LOCATION}
 
         run = cls(path=Path(path), job=job, config=full, config_digest=digest(decide(full)), created=_now())
         return run, decide
@@ -315,8 +315,8 @@ class RunDir:
         """Refuse to touch a finished run, and say where it is not the one that was asked for."""
         if not self.is_finished:
             return
-        before = {key: value for key, value in self.manifest["config"].items() if key not in _LOCATION}
-        now = {key: value for key, value in self.config.items() if key not in _LOCATION}
+        before = {key: value for key, value in self.manifest["config"].items() if key not in LOCATION}
+        now = {key: value for key, value in self.config.items() if key not in LOCATION}
         differences = _differences(before, now, "done")
         raise ConfigError(
             f"{self.path} holds a finished run, which is never overwritten: choose another --name (or "

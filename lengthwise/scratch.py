@@ -52,14 +52,20 @@ def remove_abandoned(folder: Path | None = None) -> list[Path]:
             continue
         else:
             _remove_tree(path)
-            removed.append(path)
+            removed += [] if path.exists() else [path]
         finally:
             os.close(fd)
     return removed
 
 
-def _remove_tree(path: Path) -> None:
-    try:
-        shutil.rmtree(path, ignore_errors=True)
-    except RecursionError:  # a program that nested folders without end
-        subprocess.run(["rm", "-rf", "--", str(path)], check=False)
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, its lock last: where we are killed on the way, it still belongs to nobody."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            try:
+                shutil.rmtree(path, ignore_errors=True)
+            except RecursionError:  # a program that nested folders without end
+                subprocess.run(["rm", "-rf", "--", str(path)], check=False)
+        elif path.name != _LOCK:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

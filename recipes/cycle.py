@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
         "--problems", type=Path, default=Path("configs/data/code_tasks.jsonl"), help="to train on"
     )
     parser.add_argument("--model", default="embedded:smollm2-135m")
-    parser.add_argument("--rows_per_prompt", type=int, default=4, help="programs written for each problem")
+    parser.add_argument("--rows_per_prompt", type=int, default=4, help="rows of each problem in either phase")
     parser.add_argument("--mask", type=float, default=0.1, help="probability of a draft's token to be hidden")
     parser.add_argument(
         "--solved_share", type=float, default=0.3, help="weight of plain solutions against the rest"

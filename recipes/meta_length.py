@@ -247,10 +247,13 @@ def samples(run: RunDir, label: str) -> list[dict[str, Any]]:
 
 
 def json_map(text: str) -> dict[str, Any]:
-    """Read a flag's map; argparse says that it is no `json_map` where it is none."""
-    found = json.loads(text)
+    """Read a flag's map."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
-        raise ValueError("no map")
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON map")
     return found
 
 
@@ -282,11 +285,11 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Build, train, merge, evaluate, and print what holds a length best."""
     args = arguments()
-    rows = read_alpaca(args.data)
-    held_out, train = split(rows, args.num_held_out)
+    given = read_alpaca(args.data)
+    held_out, train = split(given, args.num_held_out)
     if not held_out or not train:
         raise ConfigError(
-            f"--data has {len(rows)} rows; --num_held_out {args.num_held_out} leaves {len(train)} to train on and "
+            f"--data has {len(given)} rows; --num_held_out {args.num_held_out} leaves {len(train)} to train on and "
             f"{len(held_out)} that state no length to ask with: give more rows, or lower it"
         )
     questions = write_rows(args.output_dir / "held_out.jsonl", held_out)

@@ -168,7 +168,11 @@ def configured(
     """
     if max_rounds < 0:
         raise ConfigError(f"tasks: code_refine.max_rounds is {max_rounds}: it must be at least 0")
-    if refine_temperature < 0 or (equal_budget and refine_temperature == 0):
+    if refine_temperature < 0:
+        raise ConfigError(
+            f"tasks: code_refine.refine_temperature is {refine_temperature}: it must be at least 0"
+        )
+    if equal_budget and refine_temperature == 0:
         raise ConfigError(
             f"tasks: code_refine.refine_temperature is {refine_temperature}: at 0 all independent tries are one; "
             "give more, or equal_budget: false"

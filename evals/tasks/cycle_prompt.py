@@ -162,7 +162,7 @@ class Cycle:
                 break
             hints += new
         drafts = [attempt for attempt in self.attempts if attempt.kind == "draft"]
-        last = self.attempts.index(drafts[-1])
+        last = max(place for place, attempt in enumerate(self.attempts) if attempt.kind == "draft")
         self.attempts[last] = replace(drafts[-1], note={**drafts[-1].note, "ended": ended})
         tokens = sum(attempt.num_tokens for attempt in self.attempts)
         return replace(replies[nearest(drafts)], attempts=tuple(self.attempts), total_tokens=tokens)

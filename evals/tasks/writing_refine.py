@@ -167,7 +167,7 @@ class WritingRefine:
             return Score(metrics={}, unscored={m.name: fault for m in self.METRICS}, answer=text)
         each = [self._metrics(sample, draft) for draft in drafts]
         costs = _costs([attempt for attempt in attempts if attempt.kind != "independent"])
-        early = len(drafts) <= self.rounds
+        early = "options" in drafts[0].note and len(drafts) <= self.rounds
         found = {**score.metrics, "ended_early": float(early), **curve_metrics("tokens", costs, self.rounds)}
         for metric in self.task.METRICS:
             if all(metric.name in metrics for metrics in each):
@@ -184,10 +184,8 @@ class WritingRefine:
             return []
         tries = [first, *(a for a in attempts if a.kind == "independent")]
         values = [self._metrics(sample, attempt).get(self.lead.name) for attempt in tries]
-        begins = [
-            -1,
-            *running_sums([attempt.num_tokens for attempt in tries])[:-1],
-        ]  # the first costs nothing more
+        # The first draft is paid for before a chain goes on, whatever it cost.
+        begins = [-1, *running_sums([attempt.num_tokens for attempt in tries])[:-1]]
         pick = max if self.lead.higher_is_better else min
         found = []
         for cost in costs:

@@ -25,8 +25,9 @@ from lengthwise.verdicts import Form
 PACKAGE = "lengthwise.refinement"
 FORM: Form = {"missing": None, "extra": None, "contradictory": None, "equivalent": ("yes", "no")}
 _NOTHING = re.compile(
-    r"(?:none|nothing|n/?a|no)?|none\s*[;,.:(–—-].*|nothing(?: is| was)?(?: missing| extra| added| contradict\w*)",
-    re.DOTALL,
+    r"(?:none|nothing|n/?a|no)?"
+    r"|(?:none|nothing)(?: is| was)?(?: missing| extra| added| found| contradict\w*)"
+    r"|no (?:differences?|contradictions?|missing \w+|extra \w+)"
 )
 """What a judge writes where there is no difference; "No check for 0" and "Nothing is returned" are ones."""
 

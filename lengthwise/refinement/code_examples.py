@@ -14,12 +14,13 @@ from lengthwise.sandbox.code_tests import AssertTest, CallTest, StdioTest, Test
 _SIGNS = re.compile(r"^\s*(?:==>|==|=>|->|➞|=|returns?\b|should return\b)\s*(.+)$")
 """What stands between a call and its value in the examples of a text."""
 _HEADING = re.compile(
-    r"^\W*(?:(?:sample|example)s?\s*)?(input|output)s?(?:\s*(?:#|no\.?)?\s*\d+)?\s*(?::\W*|\W*)$",
+    r"^\W*(?:(?:sample|example|expected)s?\s*)?(input|output)s?(?:\s+for\s+(?:the\s+)?(?:sample|example)\s+input)?"
+    r"(?:\s*(?:#|no\.?)?\s*\d+)?\s*(?::\**(?P<here>.*)|\W*)$",
     re.IGNORECASE,
 )
-"""A line that is the heading of an example's input or output: `-----Sample Input-----`, `Output 2:`."""
+"""A line that is or begins with the heading of an example's input or output: `-----Sample Input-----`, `Output: 4`."""
 _OTHER_HEADING = re.compile(
-    r"^\s*-{3,}.*-{3,}\s*$|^\W*(?:explanation|note|examples?)s?\b[^:]{0,20}:?\W*$", re.IGNORECASE
+    r"^\s*-{3,}.*-{3,}\s*$|^\W*(?:Explanation|Note|Example|EXPLANATION|NOTE|EXAMPLE)[sS]?\b[^:]{0,20}:?\W*$"
 )
 
 
@@ -65,14 +66,18 @@ def _inputs_with_outputs(text: str) -> list[tuple[list[str], list[str]]]:
     for line in text.splitlines():
         heading = _HEADING.match(line)
         if heading:
-            sections.append((heading[1].lower(), []))
+            sections.append((heading[1].lower(), _words_of(heading["here"] or "")))
         elif _OTHER_HEADING.match(line):
             sections.append(("", []))
         elif sections and not line.lstrip().startswith("```"):
-            sections[-1][1].extend(line.split())
+            sections[-1][1].extend(_words_of(line))
     return [
         (one, two) for (kind, one), (after, two) in pairwise(sections) if (kind, after) == ("input", "output")
     ]
+
+
+def _words_of(line: str) -> list[str]:
+    return line.replace("-----", " ").split()
 
 
 def _doctests(text: str) -> list[tuple[str, str]]:

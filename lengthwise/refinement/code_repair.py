@@ -24,8 +24,10 @@ OPENING = "```python\n"
 _BAD, _FAILURE, _GOOD = "### Bad solution:", "### Execution failure:", "### Good solution:"
 _MAX_FEEDBACK = 400
 """Characters of a test, and of what an execution said of it."""
-_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
-_FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?:^[ \t]*\1[^\n]*$|\Z)", re.DOTALL | re.MULTILINE)
+_ADDRESS = re.compile(r"\bat 0x[0-9a-f]+>")
+_FENCED = re.compile(
+    r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|(?=^[ \t]*\1\w)|\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def request(problem: CodeProblem, program: str | None = None, feedback: str = "") -> Prompt:
@@ -109,7 +111,9 @@ def feedback_of(tests: Sequence[Test], results: Sequence[Result]) -> str | None:
             }.get(result.outcome, result.detail or result.outcome)
             if result.outcome == "failed" and result.actual is not None:
                 said = f"the output was {result.actual!r}"
-            said = _ADDRESS.sub("0x...", said)  # another one in each run, and a resumed chain asks as it did
+            said = _ADDRESS.sub(
+                "at 0x...>", said
+            )  # another one in each run, and a resumed chain asks as it did
             return f"{shortened(describe_test(test))}\n{said[:_MAX_FEEDBACK]}"
     return None
 

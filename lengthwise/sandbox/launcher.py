@@ -1,6 +1,6 @@
 """The first thing that runs in the interpreter of a program under test: confines it, then runs it.
 
-    python -I -S launcher.py '{"mode": "script", ...}'
+    python -P -s -S launcher.py '{"mode": "script", ...}'
 
 Modes: `script` runs the program as `__main__`, with the test's input on stdin. `functions` runs it as a module, then
 answers calls of its functions: a line of JSON in, a line out, values written as Python literals. `judge` runs a test's

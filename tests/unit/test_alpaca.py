@@ -39,6 +39,7 @@ def test_answers_are_asked_for_only_where_they_are_used(tmp_path):
         ((), "has no rows"),
         ((ROW, {"prompt": "x"}), "line 2: it has no text in instruction and output"),
         ((ROW, ROW, "{broken"), "line 3"),
+        (({**ROW, "input": 3},), "no text in input"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, rows, said):

@@ -148,7 +148,7 @@ def test_a_recipe_uses_a_finished_run_again_unless_its_inputs_changed(demo_job):
     first = job.job("build", "demo.yaml", reuse=True)
     assert job.job("build", "demo.yaml", reuse=True).created == first.created
     rows.write_text("{}\n{}\n")
-    with pytest.raises(job.ConfigError, match=r"finished run of other data: rows\.jsonl changed since"):
+    with pytest.raises(job.ConfigError, match=r"finished run of other inputs: rows\.jsonl changed since"):
         job.job("build", "demo.yaml", reuse=True)
 
 

@@ -147,6 +147,10 @@ def test_public_tests_of_ours_are_not_taken_for_those_of_code_contests():
         "Input\n7\n\nOutput\n8\n-----Note-----\nSo.",
         "SAMPLE INPUT\n5\n1\nSAMPLE OUTPUT\n4\n\nExplanation\nIt is 8 for 7.",
         "Sample Input 1:\n5 1\n\nSample Output 1:\n4\n",
+        "-----Sample Input:-----\n5\n1\n-----Sample Output:-----\n4\n-----EXPLANATION:-----\nSo.",
+        "Input: 5 1\nOutput: 4\nExplanation: so.",
+        "Sample Input\n5\n1\nOutput for the Sample Input\n4",
+        "**Input:**\n5 1\n**Expected Output:**\n4",
         "### Example Input\n```\n5\n1\n```\n### Example Output\n```\n4\n```",
     ],
 )
@@ -207,6 +211,7 @@ def test_every_line_of_a_comment_is_one(text: str):
         ("So:\n  ```{.python}\n  x = 1\n  ```", False, "x = 1"),
         ("~~~\nx = 1\n~~~", False, "x = 1"),
         ("```\nimport math\n```\nAnd def g here:\n```\ndef g(): pass\n```", False, "def g(): pass"),
+        ("```\ndef f(): pass\n```python\ndef g(): pass\n```", False, "def g(): pass"),
         ("```\ng(1)\n```\nwith\n```\ndef g(n):\n    return n\n```", False, "def g(n):\n    return n"),
     ],
 )
@@ -230,6 +235,7 @@ def test_feedback_is_of_the_first_failure_and_none_where_nothing_failed():
     assert "it ran out of time" in str(feedback_of(tests, [result("timeout", seconds=3.0)]))
     raised = str(feedback_of(tests, [result("runtime", detail="ValueError: <A object at 0x7f00d2ab1c10>")]))
     assert "0x7f" not in raised and "ValueError: <A object at 0x...>" in raised
+    assert "0xdeadbeef" in str(feedback_of(tests, [result("failed", detail="expected '0xdeadbeef'")]))
     long = StdioTest(stdin="1" * 9000, expected="2")
     said = str(feedback_of([long], [result("runtime", detail="ValueError: no\n" + "x" * 9000)]))
     assert len(said) < 900 and "ValueError: no" in said and "should be '2'" in said

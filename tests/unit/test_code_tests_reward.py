@@ -91,6 +91,12 @@ def test_a_row_without_tests_is_named():
         ),
         ([{"stdin": "1", "expected": "2", "code": None}], [StdioTest(stdin="1", expected="2")]),
         ("['assert f(1) == {2}']", [AssertTest(code="assert f(1) == {2}")]),  # as Python writes a list
+        (
+            "[{'name': 'f', 'args': (1, 2), 'expected': (3,)}]",
+            [CallTest(name="f", args=[1, 2], expected=[3])],
+        ),
+        ("f(10**6)", [AssertTest(code="f(10**6)")]),
+        ("if f(1) != 2: quit()", [AssertTest(code="if f(1) != 2: quit()")]),
         ("{'inputs': ['1'], 'outputs': ['2']}", [StdioTest(stdin="1", expected="2")]),
         (
             "def check(f):\n    assert f(1)\n\ncheck(f)",
@@ -105,7 +111,8 @@ def test_forms_of_tests(value, tests):
 @pytest.mark.parametrize("value",
     ["", [], None, 3, [{"stdin": "1"}], {"inputs": ["1"], "outputs": []}, "assert f(", [{"code": "x ="}],
      [{"name": "f", "args": None, "expected": 1}], {"inputs": [5], "outputs": [1], "fn_name": "f"},
-     [{"name": "a b", "args": [], "expected": 1}], "f(1) == 2", "[f(1)] == [2]", ["print(f(1))"], "{'a': 1}"],
+     [{"name": "a b", "args": [], "expected": 1}], "f(1) == 2", "[f(1)] == [2]", ["print(f(1))"], "{'a': 1}",
+     "is_prime(7) == True", ["import math"], "{[1]: 2}", "[{'name': 'f', 'args': [{1}], 'expected': {1: 2}}]"],
 )  # fmt: skip
 def test_what_is_no_test_is_refused(value):
     with pytest.raises(ValueError, match="test|inputs"):

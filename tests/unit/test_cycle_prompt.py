@@ -41,6 +41,7 @@ def reply(prompt, sampling, draw):
         same = "yes" if lacks == extra == "none" else "no"
         return json.dumps({"missing": lacks, "extra": extra, "contradictory": "none", "equivalent": same})
     kind, hints = re.search(r"kind: (\w+)", asked)[1], asked.count("\n- ")
+    hints = 0 if kind == "same" else hints
     if kind == "broken":
         good = "KIND = 'right'\nHINTS = 0\ndef f(n):\n    return 2 * n"
         return good if hints else '"It doubles."\ndef f(n: return 2 *'
@@ -116,6 +117,13 @@ def test_each_chain_ends_where_it_should_and_the_nearest_program_is_chosen(tmp_p
         4 / 6 - 1 / 6,
     ]
     assert results["rounds"]["cycle_prompt"]["passed"]["rounds"][1]["worsened"] == 1
+
+
+def test_a_chain_that_writes_the_same_again_says_how_it_ended(tmp_path, engine):
+    rows, _ = evaluate(tmp_path, engine, "same")
+    texts = [a["text"] for a in rows["same"]["attempts"] if a["kind"] == "draft"]
+    assert len(texts) == 2 and len(set(texts)) == 1
+    assert rows["same"]["slices"]["ended"] == "no new hint"
 
 
 def test_tokens_and_calls_of_a_chain_are_all_counted(tmp_path, engine):
@@ -203,7 +211,7 @@ def test_the_nearest_is_the_first_of_equals_and_never_one_that_was_not_compared_
 
 
 @pytest.mark.parametrize(
-    "said", ["", "None.", '"none"', "Nothing is missing.", "None; all covered", "N/A", "(none)"]
+    "said", ["", "None.", '"none"', "Nothing is missing.", "No differences", "N/A", "(none)"]
 )
 def test_no_difference_in_other_words(said: str):
     values = {"missing": said, "extra": "none", "contradictory": "no", "equivalent": "yes"}
@@ -211,7 +219,13 @@ def test_no_difference_in_other_words(said: str):
 
 
 @pytest.mark.parametrize(
-    "said", ["No check for 0", "Nothing is returned for an empty list", "None of the cases"]
+    "said",
+    [
+        "No check for 0",
+        "Nothing is returned for an empty list",
+        "None of the cases",
+        "None, but 0 is missing",
+    ],
 )
 def test_differences_that_begin_like_none(said: str):
     values = {"missing": said, "extra": "none", "contradictory": "none", "equivalent": "yes"}

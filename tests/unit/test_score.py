@@ -110,6 +110,8 @@ def test_a_dry_run_writes_nothing(outputs, capsys, tmp_path):
     path, out = outputs({"output": words(150), "length": 150}), tmp_path / "scores.json"
     assert main([path, "--task", "tlg", "--output", str(out), "--dry_run"]) == 0
     assert not out.exists() and "nothing was written" in capsys.readouterr().out
+    out.write_text("mine")
+    assert main([path, "--task", "tlg", "--output", str(out), "--dry_run"]) == 2 and out.read_text() == "mine"
 
 
 def test_bad_rows_are_named_and_stop(outputs, capsys):

@@ -298,7 +298,7 @@ class TestCalibration:
         ]
         assert main(words) == 0 and not output.exists()
         said = capsys.readouterr().out
-        assert "rows        1 of" in said and "org/J through scripted: at least 1 calls" in said
+        assert "rows        1 of" in said and "org/J through scripted, of 1 rows" in said
         assert main([*words, "--scorer", "degeneration"]) == 2
 
     @pytest.mark.parametrize(

@@ -127,7 +127,13 @@ def test_a_greedy_chain_of_one_draft_has_no_independent_ones(tmp_path, engine):
 
 def test_a_critique_without_a_revision_is_paid_for_and_ends_a_chain_early():
     task = configured(task="longbench_write", rounds=2)
-    draft = Attempt(kind="draft", text="a b", finish_reason="stop", num_tokens=30, note={"independent": True})
+    draft = Attempt(
+        kind="draft",
+        text="a b",
+        finish_reason="stop",
+        num_tokens=30,
+        note={"independent": True, "options": task.options},
+    )
     critique = Attempt(kind="critique", text="", finish_reason="length", num_tokens=256)
     sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
     found = task.score_attempts(sample, "a b", "stop", (draft, critique)).metrics
@@ -136,7 +142,13 @@ def test_a_critique_without_a_revision_is_paid_for_and_ends_a_chain_early():
 
 def test_a_draft_of_no_tokens_is_among_the_independent_ones():
     task = configured(task="longbench_write", rounds=1)
-    draft = Attempt(kind="draft", text="", finish_reason="stop", num_tokens=0, note={"independent": True})
+    draft = Attempt(
+        kind="draft",
+        text="",
+        finish_reason="stop",
+        num_tokens=0,
+        note={"independent": True, "options": task.options},
+    )
     sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
     found = task.score_attempts(sample, "", "stop", (draft,)).metrics
     assert found["independent_round_0"] == found["s_l_round_0"] == 0 and found["ended_early"] == 1
