@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,7 @@ from lengthwise.engines.base import Engine, require
 from lengthwise.files import atomic_write
 from lengthwise.job import run_main
 from lengthwise.journal import Journal
+from lengthwise.models import run_of_model
 from lengthwise.outcomes import Counts, Outcome, Rejected
 from lengthwise.plugins import load_plugin, plugin_label
 from lengthwise.records import Sample, digest
@@ -308,7 +310,7 @@ class Build:
             seed=self.config.seed,
             inputs=[*self.source.inputs, *_also_read(self.builder, self.method)],
             outputs=["data.jsonl", "data.parquet", "dropped.jsonl", "README.md"],
-            parents=self.source.parents,
+            parents=dict.fromkeys([*self.source.parents, *self._trainings()]),
             counts={
                 **numbers,
                 "reasons": reasons,
@@ -333,6 +335,11 @@ class Build:
         if not identities:
             return {}
         return {"model": {"name": self.config.model, "identity": next(iter(identities.values()))}}
+
+    def _trainings(self) -> list[Path]:
+        """Return the runs that trained the models which were asked."""
+        asked = [spec for role in self.specs.values() for spec in (role.model, role.adapter)]
+        return [run for spec in asked if (run := run_of_model(spec)) is not None]
 
     def _write_card(
         self, tally: Tally, numbers: Mapping[str, int], reasons: Mapping[str, int], meter: Meter

@@ -23,6 +23,7 @@ from lengthwise.budget import Meter
 from lengthwise.config import config_to_dict
 from lengthwise.files import atomic_write
 from lengthwise.journal import Journal
+from lengthwise.models import run_of_model
 from lengthwise.plugins import plugin_label
 from lengthwise.records import digest
 from lengthwise.response_cache import ResponseCache
@@ -66,14 +67,13 @@ def finish(m: Measurement) -> None:
     num_scored = sum(summary["counts"]["scored"] for summary in summaries.values())
     cost = m.meter.cost_dict(num_scored)
     config = m.config
-    read = (config.model, config.adapter, config.rescore, *(p.source.run_folder for p in m.plan))
+    read = [run_of_model(config.model), run_of_model(config.adapter)]
+    read += [run_of_model(spec) for spec in (config.rescore, *(p.source.run_folder for p in m.plan))]
     m.run.finish(
         seed=config.seed,
         inputs={item.path: item for planned in m.plan for item in planned.inputs}.values(),
         outputs=[results, *map(m.samples_file, m.plan), m.run.file("dropped.jsonl")],
-        parents=dict.fromkeys(
-            Path(spec) for spec in read if spec is not None and (Path(spec) / "manifest.json").is_file()
-        ),
+        parents=dict.fromkeys(run for run in read if run is not None),
         counts={name: summary["counts"] for name, summary in summaries.items()},
         usage=m.meter.to_dict(),
         extra={

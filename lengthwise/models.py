@@ -129,6 +129,23 @@ def check_model(spec: str, adapter: str | None = None, *, ask_hub: bool = False)
             _ask_hub(given, field)
 
 
+def run_of_model(model: str | Path | None) -> Path | None:
+    """Return the run folder that a model is, or that `lengthwise export --merge` made it from; None of any other.
+
+    Of a merged model that may be a folder which is no longer there.
+    """
+    if model is None:
+        return None
+    folder = Path(model)
+    if (folder / "manifest.json").is_file():
+        return folder
+    try:
+        made_from = json.loads((folder / "export.json").read_text(encoding="utf-8"))["lineage"]["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Path(made_from) if isinstance(made_from, str) else None
+
+
 def folder_digest(folder: Path) -> str:
     """Return the sha256 of a model folder's own files (top level; weights, configs, tokenizer, template).
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.models import ModelRef
+from lengthwise.models import ModelRef, run_of_model
 from lengthwise.provenance import file_sha256
 from lengthwise.row_sources import RowSource, find_rows
 from lengthwise.run_dir import RunDir
@@ -93,8 +93,8 @@ def training_sources(run: TrainingRun) -> tuple[list[RowSource], list[str]]:
 
 
 def _run_of(path: Path) -> Path | None:
-    """Return the run folder that a model's folder is, or, for a checkpoint, lies in."""
-    for folder in (path, path.parent):
+    """Return the run folder that a model's folder is, was merged from, or, for a checkpoint, lies in."""
+    for folder in (path, run_of_model(path) or path, path.parent):
         try:
             if RunDir.load(folder).job not in ("", *NOT_TRAINING):
                 return folder

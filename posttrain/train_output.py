@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.engines.chat_tokenizer import template_digest
 from lengthwise.files import atomic_write
+from lengthwise.models import run_of_model
 from lengthwise.run_dir import RunDir
 from posttrain.kept_rows import forget_rows
 from posttrain.model_card import model_card
@@ -117,8 +118,8 @@ def parents(plan: Plan) -> list[Path]:
     """Return the run folders whose rows or weights went into the run, each once."""
     sources = plan.data.sources + (plan.eval_data.sources if plan.eval_data else [])
     found = [item.run_folder for item in sources if item.run_folder is not None]
-    if (plan.model.path / "manifest.json").is_file():
-        found.append(plan.model.path)
+    model = run_of_model(plan.model.path)
+    found += [] if model is None else [model]
     return list(dict.fromkeys(found))
 
 

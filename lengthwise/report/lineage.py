@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.models import run_of_model
 from lengthwise.report.collect import Run
 from lengthwise.report.files import count, mapping, number
 from lengthwise.report.lineage_layout import NODE_HEIGHT, NODE_WIDTH, Node, lay_out
@@ -135,7 +136,8 @@ def _input_nodes(run: Run) -> list[Node]:
 
 def _model_nodes(run: Run) -> list[Node]:
     """Return the models a run started from, unless the model is a run on the page."""
-    if any(parent.training for parent in run.parents):
+    trainings = [parent.path.resolve() for parent in run.parents if parent.training]
+    if trainings and run.build is None:
         return []
     if run.training is not None:
         recorded = [run.training.facts.get("base_model")]
@@ -146,7 +148,8 @@ def _model_nodes(run: Run) -> list[Node]:
     for entry in recorded:
         described = mapping(entry) or {"name": entry}
         name = str(described.get("name") or described.get("model") or "")
-        if name:
+        made_in = run_of_model(name) if trainings else None
+        if name and (made_in is None or made_in.resolve() not in trainings):
             facts = [("weights", short(described.get("identity")))]
             title = "/".join(Path(name).parts[-2:]) if name.startswith(("/", ".")) else name
             nodes[name] = Node(

@@ -15,7 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lengthwise import cli
 from lengthwise.config import ConfigError
+from lengthwise.job import merged
+from lengthwise.models import resolve_model, run_of_model
 from lengthwise.run_dir import RunDir
+from lengthwise.training_data import training_runs
 from posttrain import merge
 from posttrain.merge_check import agreement
 from posttrain.trained_model import find_trained
@@ -119,6 +122,29 @@ def test_the_folder_answers_as_base_and_adapter_do(run, base, tmp_path, capsys, 
     card = (output / "README.md").read_text()
     assert "LoRA (r=4, alpha=8), merged into one model" in card and "library_name: transformers" in card
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_a_merged_model_was_trained_on_is_found_and_a_new_training_is_noticed(run, tmp_path, capsys):
+    output = Path(f"{run}_merged")
+    assert cli.main(["export", str(run), "--merge", f"--output_dir={output}"]) == 0
+    assert run_of_model(output) == run and merged(run) == output
+    (found,), notes = training_runs(resolve_model(str(output)))
+    assert (
+        found.folder == run.resolve() and found.config["data"] == str(tmp_path / "rows.jsonl") and notes == []
+    )
+    shutil.move(run, tmp_path / "moved")
+    assert run_of_model(output) == run  # a manifest that names it is shown as one whose parent is gone
+    shutil.move(tmp_path / "moved", run)
+    manifest = run / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ConfigError, match="merged from an earlier training"):
+        merged(run)
+
+
+def test_a_model_of_others_has_no_run(base, tmp_path):
+    assert run_of_model(base) is None and run_of_model("org/model") is None and run_of_model(None) is None
+    (base / "export.json").write_text('{"lineage": {"run": null}}')
+    assert run_of_model(base) is None
 
 
 @pytest.mark.parametrize(
