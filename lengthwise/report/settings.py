@@ -16,9 +16,12 @@ _MODEL_KEYS = {"model", "model_identity", "adapter", "name", "output_dir", "max_
 def setting_differences(base: Run, other: Run) -> list[str]:
     """Return the settings, apart from the model, in which two evaluations differ.
 
-    A difference in them may explain a difference in scores as well as the model does.
+    A difference in them may explain a difference in scores as well as the model does. Evaluations of different tasks
+    have no difference in scores.
     """
     if base.evaluation is None or other.evaluation is None:
+        return []
+    if base.evaluation.tasks.keys().isdisjoint(other.evaluation.tasks):
         return []
     found = _differences("", base.evaluation.settings, other.evaluation.settings, base, other)
     for name, task in base.evaluation.tasks.items():

@@ -204,6 +204,10 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
     found = collect([base, warm])
     assert setting_differences(*found) == ["sampling.temperature: 0.0 in base, 0.7 in warm"]
     assert "was not measured as the base was" in render(found)
+    assert found[1].evaluation is not None
+    tasks = found[1].evaluation.tasks
+    tasks["another"] = tasks.pop(next(iter(tasks)))
+    assert setting_differences(*found) == []
 
 
 def test_items_with_the_same_prompt_are_one_cluster(tmp_path: Path) -> None:
