@@ -388,7 +388,7 @@ class TestMadeTasks:
             ({"num_entries": 5, "num_once": 5}, "num_once must lie in 0..4"),
             ({"num_once": 0, "num_range": 0, "num_periodic": 0}, "nothing could be checked"),
             ({"min_words": 0}, "min_words must be at least 1"),
-            ({"num_tasks": 0}, "at least one task"),
+            ({"num_tasks": 0}, "num_tasks is 0: it must be at least 1"),
             ({"scenarios": ()}, "name one or more"),
             ({"scenarios": ("garden", "garden")}, "each once"),
         ],
