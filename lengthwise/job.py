@@ -267,7 +267,7 @@ def merged(trained: str | Path) -> Path:
 
     Raises:
         JobFailed: the export did not succeed; it leaves no folder then.
-        ConfigError: the folder that is there was made from another training.
+        ConfigError: the folder that is there was made from another training, or is none of ours.
     """
     run, folder = Path(trained), Path(f"{trained}_merged")
     if not (run / "adapter_config.json").is_file():
@@ -277,12 +277,19 @@ def merged(trained: str | Path) -> Path:
         code = run_process([*command, f"--output_dir={folder}"])
         if code != 0:
             raise JobFailed("export", code)
-    made_of = json.loads((folder / "export.json").read_text(encoding="utf-8"))["lineage"][
-        "run_manifest_sha256"
-    ]
-    if made_of != file_sha256(run / "manifest.json"):
-        raise ConfigError(f"{folder} was merged from an earlier training in {run}: delete it")
+    if _merged_from(folder) != file_sha256(run / "manifest.json"):
+        raise ConfigError(f"{folder} was not merged from {run} as it is: delete it, or move it away")
     return folder
+
+
+def _merged_from(folder: Path) -> str | None:
+    """Return the digest of the manifest of the training that a merged model is of; None where it does not say."""
+    try:
+        return json.loads((folder / "export.json").read_text(encoding="utf-8"))["lineage"][
+            "run_manifest_sha256"
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

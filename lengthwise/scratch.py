@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "lengthwise-"
@@ -60,12 +61,17 @@ def remove_abandoned(folder: Path | None = None) -> list[Path]:
 
 def _remove_tree(folder: Path) -> None:
     """Remove a folder, its lock last: where we are killed on the way, it still belongs to nobody."""
-    for path in folder.iterdir():
+    try:
+        inside = list(folder.iterdir())
+    except OSError:  # it is gone, or a program has shut it
+        inside = []
+    for path in inside:
         if path.is_dir() and not path.is_symlink():
             try:
                 shutil.rmtree(path, ignore_errors=True)
             except RecursionError:  # a program that nested folders without end
                 subprocess.run(["rm", "-rf", "--", str(path)], check=False)
         elif path.name != _LOCK:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
     shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,7 @@ _BAD, _FAILURE, _GOOD = "### Bad solution:", "### Execution failure:", "### Good
 _MAX_FEEDBACK = 400
 """Characters of a test, and of what an execution said of it."""
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+>")
+"""Where an object lies: another place in each run, while a chain that goes on asks as it did."""
 _FENCED = re.compile(
     r"^[ \t]*(```|~~~)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|(?=^[ \t]*\1\w)|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -111,9 +112,7 @@ def feedback_of(tests: Sequence[Test], results: Sequence[Result]) -> str | None:
             }.get(result.outcome, result.detail or result.outcome)
             if result.outcome == "failed" and result.actual is not None:
                 said = f"the output was {result.actual!r}"
-            said = _ADDRESS.sub(
-                "at 0x...>", said
-            )  # another one in each run, and a resumed chain asks as it did
+            said = _ADDRESS.sub("at 0x...>", said)
             return f"{shortened(describe_test(test))}\n{said[:_MAX_FEEDBACK]}"
     return None
 

@@ -137,7 +137,10 @@ def test_what_a_merged_model_was_trained_on_is_found_and_a_new_training_is_notic
     shutil.move(tmp_path / "moved", run)
     manifest = run / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(ConfigError, match="merged from an earlier training"):
+    with pytest.raises(ConfigError, match="was not merged from .* as it is"):
+        merged(run)
+    (output / "export.json").unlink()
+    with pytest.raises(ConfigError, match="delete it, or move it away"):
         merged(run)
 
 

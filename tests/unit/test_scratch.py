@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,13 @@ def test_a_second_removal_does_nothing(folder):
     scratch.remove()
     scratch.remove()
     assert not scratch.path.exists()
+
+
+def test_a_folder_that_is_gone_already_is_removed(folder):
+    scratch = Scratch("sandbox")
+    shutil.rmtree(scratch.path)
+    scratch.remove()
+    assert list(folder.iterdir()) == []
 
 
 def test_folders_in_folders_without_end_go_too(folder):
