@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,32 +126,22 @@ def test_a_greedy_chain_of_one_draft_has_no_independent_ones(tmp_path, engine):
     assert "independent" not in results["rounds"]["writing_refine_longbench_write"]
 
 
-def test_a_critique_without_a_revision_is_paid_for_and_ends_a_chain_early():
-    task = configured(task="longbench_write", rounds=2)
-    draft = Attempt(
-        kind="draft",
-        text="a b",
-        finish_reason="stop",
-        num_tokens=30,
-        note={"independent": True, "options": task.options},
-    )
-    critique = Attempt(kind="critique", text="", finish_reason="length", num_tokens=256)
+def scored(rounds: int, text: str, num_tokens: int, *more: Attempt) -> Mapping[str, float]:
+    """Return the metrics of a chain that began with a draft of two words asked, beside which others could be made."""
+    task = configured(task="longbench_write", rounds=rounds)
+    note = {"independent": True, "options": task.options}
+    draft = Attempt(kind="draft", text=text, finish_reason="stop", num_tokens=num_tokens, note=note)
     sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
-    found = task.score_attempts(sample, "a b", "stop", (draft, critique)).metrics
+    return task.score_attempts(sample, text, "stop", (draft, *more)).metrics
+
+
+def test_a_critique_without_a_revision_is_paid_for_and_ends_a_chain_early():
+    found = scored(2, "a b", 30, Attempt(kind="critique", text="", finish_reason="length", num_tokens=256))
     assert [found[f"tokens_round_{k}"] for k in range(3)] == [30, 286, 286] and found["ended_early"] == 1
 
 
 def test_a_draft_of_no_tokens_is_among_the_independent_ones():
-    task = configured(task="longbench_write", rounds=1)
-    draft = Attempt(
-        kind="draft",
-        text="",
-        finish_reason="stop",
-        num_tokens=0,
-        note={"independent": True, "options": task.options},
-    )
-    sample = Sample(id="1", messages=user("Write 2 words."), length=LengthTarget.about(2))
-    found = task.score_attempts(sample, "", "stop", (draft,)).metrics
+    found = scored(1, "", 0)
     assert found["independent_round_0"] == found["s_l_round_0"] == 0 and found["ended_early"] == 1
 
 
